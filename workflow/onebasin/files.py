@@ -1,0 +1,35 @@
+"""Files that are whole or absent: every output is written beside its place and renamed into it."""
+
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from onebasin.errors import OnebasinError
+
+
+@contextmanager
+def replacing(path: str | Path) -> Iterator[Path]:
+    """Yield a temporary path in the folder of `path`; on success rename it to `path`, on failure remove it.
+
+    Raises:
+        OnebasinError: the folder cannot be written, or the disk is full.
+    """
+    path = Path(path)
+    # the suffix stays last: Matplotlib and pandas choose the format by it
+    temporary = path.with_name(f".{path.stem}-{uuid.uuid4().hex[:12]}{path.suffix}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        temporary.replace(path)
+    except OSError as error:
+        why = error.strerror or str(error)
+        raise OnebasinError(f"{path}: not written ({why}); free the disk or choose another folder") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write `text` as UTF-8, atomically."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", newline="\n")
