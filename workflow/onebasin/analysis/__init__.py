@@ -1,0 +1,1 @@
+"""Analyses of the artifacts: what the merged models' surroundings look like, and why matching works."""

@@ -1,0 +1,71 @@
+"""The loss on the plane through three models (Garipov et al. 2018): one basin or three.
+
+The plane's origin is the first model, its x axis runs through the second; distances are L2 norms in parameter space.
+"""
+
+import pandas as pd
+import torch
+from torch import Tensor
+from torch.nn.utils import parameters_to_vector
+
+from onebasin.data import Split
+from onebasin.errors import OnebasinError
+from onebasin.evaluation import measure
+from onebasin.models import Models, mean
+from onebasin.progress import track
+from onebasin.symmetry.apply import Parameters
+
+MARGIN = 0.25  # of the triangle's extent, on every side
+
+
+def landscape(permuted: Models, split: Split, resolution: int) -> pd.DataFrame:
+    """Loss and accuracy on a `resolution` x `resolution` grid around the first three models, and at the models.
+
+    Returns:
+        `point, x, y, loss, accuracy`, point being `grid`, a model's seed, or `merged` (the mean of the three).
+
+    Raises:
+        OnebasinError: fewer than three models, or three on one line.
+    """
+    if len(permuted) < 3:
+        raise OnebasinError(f"landscape: a plane needs three models, this count has {len(permuted)}; raise landscape.count")
+    three = [permuted[model] for model in range(3)]
+    origin, axes, corners = _plane(three)
+    low, high = corners.min(dim=0).values, corners.max(dim=0).values
+    margin = MARGIN * (high - low).max()
+    xs, ys = (torch.linspace(float(low[k] - margin), float(high[k] + margin), resolution).tolist() for k in (0, 1))
+    places = [("grid", x, y) for y in ys for x in xs]
+    rows = [
+        (point, x, y, *measure(permuted.network, _at(origin, axes, x, y), split))
+        for point, x, y in track(places, "loss on the plane", len(places))
+    ]
+    named = list(zip([*map(str, permuted.seeds[:3]), "merged"], [*three, mean(permuted.first(3).parameters)], strict=True))
+    spots = [*corners.tolist(), corners.mean(dim=0).tolist()]
+    rows += [
+        (point, x, y, *measure(permuted.network, parameters, split))
+        for (point, parameters), (x, y) in zip(named, spots, strict=True)
+    ]
+    return pd.DataFrame(rows, columns=["point", "x", "y", "loss", "accuracy"])
+
+
+def _plane(three: list[Parameters]) -> tuple[Parameters, list[Parameters], Tensor]:
+    """Origin, two orthonormal directions, and the coordinates `[3, 2]` of the models, in float64."""
+    a, b, c = (parameters_to_vector(model.values()).double() for model in three)
+    ab, ac = b - a, c - a
+    along = ab / ab.norm()
+    height = ac - (ac @ along) * along
+    if not (ab.norm() > 0 and height.norm() > 1e-6 * ac.norm()):
+        raise OnebasinError("landscape: the three models lie on one line; choose another trial or count")
+    across = height / height.norm()
+    corners = torch.tensor([[0.0, 0.0], [float(ab.norm()), 0.0], [float(ac @ along), float(height.norm())]])
+    return three[0], [_unflatten(v, three[0]) for v in (along, across)], corners.double()
+
+
+def _unflatten(vector: Tensor, like: Parameters) -> Parameters:
+    pieces = vector.split([tensor.numel() for tensor in like.values()])
+    return {name: piece.view_as(like[name]).to(like[name].dtype) for (name, piece) in zip(like, pieces, strict=True)}
+
+
+def _at(origin: Parameters, axes: list[Parameters], x: float, y: float) -> Parameters:
+    along, across = axes
+    return {name: tensor + x * along[name] + y * across[name] for name, tensor in origin.items()}

@@ -1,0 +1,76 @@
+"""Data sets as tensors: images `[n, c, h, w]` float32 and labels `[n]` int64, per split, on one device.
+
+There are no worker processes: batches are index operations on the device, driven by an explicit generator.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from onebasin.registry import resolve
+
+DATA_SETS = {"digits": "onebasin.data:digits"}
+
+
+@dataclass(frozen=True)
+class Split:
+    """Images `[n, c, h, w]` float32 and their labels `[n]` int64."""
+
+    images: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True)
+class Data:
+    """A training and a test split, and the number of classes."""
+
+    train: Split
+    test: Split
+    classes: int
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape `(c, h, w)` of one image."""
+        return tuple(self.train.images.shape[1:])
+
+    def split(self, name: str) -> Split:
+        """The split called `train` or `test`."""
+        return {"train": self.train, "test": self.test}[name]
+
+
+def load_data(settings: Mapping[str, Any], device: torch.device | str = "cpu") -> Data:
+    """The data set named by `settings["name"]`, made with the other settings as arguments, on `device`."""
+    arguments = dict(settings)
+    make: Callable[..., Data] = resolve(arguments.pop("name"), DATA_SETS, "data set")
+    data = make(**arguments)
+    return Data(_to(data.train, device), _to(data.test, device), data.classes)
+
+
+def digits(test_fraction: float = 0.2, seed: int = 0) -> Data:
+    """scikit-learn's 8 x 8 digits, scaled to [0, 1]: 1,797 images of ten classes, split stratified by class."""
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
+
+    bunch = load_digits()
+    images = torch.from_numpy(bunch.images).float().div_(16).unsqueeze_(1)
+    labels = torch.from_numpy(bunch.target).long()
+    train, test = train_test_split(
+        torch.arange(len(labels)).numpy(), test_size=test_fraction, random_state=seed, stratify=bunch.target
+    )
+    return Data(Split(images[train], labels[train]), Split(images[test], labels[test]), classes=10)
+
+
+def batches(size: int, batch: int, generator: torch.Generator) -> Iterator[Tensor]:
+    """One epoch of `size` samples in random order: index tensors of length `batch`, the last one shorter."""
+    order = torch.randperm(size, generator=generator, device=generator.device)
+    yield from order.split(batch)
+
+
+def _to(split: Split, device: torch.device | str) -> Split:
+    return Split(split.images.to(device), split.labels.to(device))

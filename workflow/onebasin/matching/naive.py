@@ -1,0 +1,19 @@
+"""No search: the identity, the baseline of every comparison."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from onebasin.data import Data
+from onebasin.models import Models
+from onebasin.symmetry.apply import identity
+from onebasin.symmetry.permutations import Permutations
+from onebasin.symmetry.spec import Spec
+
+
+def naive(
+    models: Models, spec: Spec, data: Data, settings: Mapping[str, Any], generator: torch.Generator
+) -> Permutations:
+    """Leave every model as it is."""
+    return Permutations(identity(spec, len(models)), {"steps": 0, "assignments": 0, "row_scans": 0})

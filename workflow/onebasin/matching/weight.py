@@ -1,0 +1,154 @@
+"""Weight matching: permute the hidden units so that weights lie close, group by group (Ainsworth et al. 2023).
+
+`Matcher` is the coordinate ascent that every search here is made of: each of N models is matched to a target of its
+own. It remembers permutations and dual variables from call to call, so that a target that moved a little costs a
+little ("accelerated WM", Ito et al. 2025, Algorithm 3). `weight_matching` is the form for many models.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from onebasin.data import Data
+from onebasin.matching.assignment import Duals, solve
+from onebasin.matching.cost import gains
+from onebasin.models import Models, mean
+from onebasin.progress import track
+from onebasin.symmetry.apply import Parameters, identity, permute_stack
+from onebasin.symmetry.permutations import Permutations
+from onebasin.symmetry.spec import Group, Spec
+
+MAX_SWEEPS = 300
+
+
+class Matcher:
+    """Matches N models to N targets, starting where the last call ended.
+
+    Attributes:
+        indices: the present permutations, `[N, n]` int64 per group (at first the identity).
+        assignments: number of linear assignment problems solved so far.
+        row_scans: rows of cost matrices that the solver went through, its work whatever the machine.
+    """
+
+    def __init__(
+        self, spec: Spec, models: int, generator: torch.Generator, warm_start: bool = True, device: torch.device | str = "cpu"
+    ) -> None:
+        self.spec = spec
+        self.indices = identity(spec, models, device)
+        self.assignments = 0
+        self.row_scans = 0
+        self._generator = generator
+        self._warm_start = warm_start
+        self._duals = {
+            group.name: Duals(np.zeros((models, group.size)), np.zeros((models, group.size))) for group in spec.groups
+        }
+        self._neighbours = {
+            group.name: [i for i, g in enumerate(spec.groups) if g.name in spec.neighbours(group)] for group in spec.groups
+        }
+
+    def match(self, target: Mapping[str, Tensor], source: Mapping[str, Tensor], models: Sequence[int]) -> bool:
+        """Sweep the groups in random order until none improves; say whether any permutation changed.
+
+        A group is solved again only if a neighbour changed since it was solved last: with its neighbours as they
+        were, its own permutation is already the best.
+
+        Args:
+            target: stack `[k, ...]` of targets, in the order of `models`.
+            source: stack `[k, ...]` of the unpermuted models.
+            models: which of the N models these are.
+        """
+        # one draw a call: what a model gets does not depend on how long the others take
+        order = torch.Generator().manual_seed(_draw_seed(self._generator))
+        rows = np.asarray(models)
+        stale = np.ones((len(models), len(self.spec.groups)), dtype=bool)
+        changed_at_all = False
+        for _ in range(MAX_SWEEPS):
+            for position in torch.randperm(len(self.spec.groups), generator=order).tolist():
+                group = self.spec.groups[position]
+                todo = np.flatnonzero(stale[:, position])
+                if not len(todo):
+                    continue
+                changed = todo[self._solve(group, _rows(target, todo), _rows(source, todo), rows[todo])]
+                stale[todo, position] = False
+                stale[np.ix_(changed, self._neighbours[group.name])] = True
+                changed_at_all |= bool(len(changed))
+            if not stale.any():
+                break
+        return changed_at_all
+
+    def work(self, steps: int) -> dict[str, int]:
+        """What the search took, for its artifact."""
+        return {"steps": steps, "assignments": self.assignments, "row_scans": self.row_scans}
+
+    def _solve(self, group: Group, target: Parameters, source: Parameters, models: np.ndarray) -> np.ndarray:
+        """Find the best permutation of one group for some models; a mask `[k]` of those that improved."""
+        present = {name: index[torch.from_numpy(models)] for name, index in self.indices.items()}
+        costs = gains(target, source, self.spec, present, group).neg_().cpu().numpy()
+        old = present[group.name].cpu().numpy()
+        duals = self._duals[group.name]
+        start = Duals(duals.rows[models], duals.columns[models]) if self._warm_start else None
+        found = solve(costs, start, old if self._warm_start else None, threads=torch.get_num_threads())
+        self.assignments += len(models)
+        self.row_scans += int(found.row_scans.sum())
+        duals.rows[models], duals.columns[models] = found.duals.rows, found.duals.columns
+        improved = _total(costs, found.columns) < _total(costs, old)  # not <=: ties must not keep the sweeps going
+        self.indices[group.name][models[improved]] = torch.from_numpy(found.columns[improved]).to(present[group.name].device)
+        return improved
+
+
+def weight_matching(
+    models: Models, spec: Spec, data: Data | None, settings: Mapping[str, Any], generator: torch.Generator
+) -> Permutations:
+    """Match every model to the mean of the others, in random order, until a round over all changes nothing.
+
+    No model is the reference. Each match lowers the sum of squared distances to the mean (or leaves it), so the rounds
+    end (Ainsworth et al. 2023, MergeMany; Ito et al. 2025, weight matching of many models).
+
+    Args:
+        settings: `max_rounds`.
+    """
+    count = len(models)
+    matcher = Matcher(spec, count, generator)
+    permuted = {name: tensor.clone() for name, tensor in models.parameters.items()}
+    rounds = 0
+    for _ in track(range(settings["max_rounds"]), "weight matching, rounds", settings["max_rounds"]):
+        rounds += 1
+        changes = [
+            _match_to_others(model, models, permuted, matcher)
+            for model in torch.randperm(count, generator=generator).tolist()
+        ]
+        if not any(changes):
+            break
+    return Permutations(matcher.indices, matcher.work(rounds))
+
+
+def _match_to_others(model: int, models: Models, permuted: Parameters, matcher: Matcher) -> bool:
+    others = [other for other in range(len(models)) if other != model]
+    target = {name: tensor[None] for name, tensor in mean(_rows(permuted, others)).items()}
+    source = {name: tensor[model : model + 1] for name, tensor in models.parameters.items()}
+    changed = matcher.match(target, source, [model])
+    if changed:
+        own = {name: index[model : model + 1] for name, index in matcher.indices.items()}
+        for name, tensor in permute_stack(source, matcher.spec, own).items():
+            permuted[name][model] = tensor[0]
+    return changed
+
+
+def _rows(stack: Mapping[str, Tensor], models: Sequence[int] | np.ndarray) -> Parameters:
+    """The stack of the models chosen; a view where it is all of them."""
+    if len(models) == len(next(iter(stack.values()))):
+        return dict(stack)
+    index = torch.as_tensor(models)
+    return {name: tensor[index.to(tensor.device)] for name, tensor in stack.items()}
+
+
+def _draw_seed(generator: torch.Generator) -> int:
+    return int(torch.randint(2**62, (), generator=generator, device=generator.device))
+
+
+def _total(costs: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """The cost `[k]` of each assignment, summed in float64."""
+    return np.take_along_axis(costs, columns[:, :, None], axis=2)[:, :, 0].sum(axis=1, dtype=np.float64)

@@ -1,0 +1,11 @@
+"""Merging: the plain average of permuted models, weights 1/N (Ito et al. 2025, section on merging many models)."""
+
+from onebasin.models import Models, mean
+from onebasin.symmetry.apply import Parameters, permute_stack
+from onebasin.symmetry.permutations import Permutations
+from onebasin.symmetry.spec import Spec
+
+
+def merge(models: Models, spec: Spec, permutations: Permutations) -> Parameters:
+    """The average of the models after permuting each; one model's parameters."""
+    return mean(permute_stack(models.parameters, spec, permutations.indices))

@@ -1,0 +1,109 @@
+"""Models: networks of one architecture as a stack, a leading model axis on every parameter."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, vmap
+
+from onebasin import artifacts, seeding
+from onebasin.errors import OnebasinError
+from onebasin.networks import build_network
+from onebasin.symmetry.apply import Parameters
+
+
+@dataclass(frozen=True)
+class Models:
+    """N models: `network` gives the function, `parameters` the values `[N, ...]`, `seeds` their names."""
+
+    network: nn.Module
+    parameters: Parameters
+    seeds: tuple[int, ...]
+
+    def __len__(self) -> int:
+        return len(self.seeds)
+
+    def __getitem__(self, model: int) -> Parameters:
+        """The parameters of one model."""
+        return one(self.parameters, model)
+
+    def first(self, count: int) -> "Models":
+        """The first `count` models."""
+        return Models(self.network, {name: t[:count] for name, t in self.parameters.items()}, self.seeds[:count])
+
+
+def one(stack: Mapping[str, Tensor], model: int) -> Parameters:
+    """The parameters of model number `model` of a stack (views)."""
+    return {name: tensor[model] for name, tensor in stack.items()}
+
+
+def stacked(models: Sequence[Mapping[str, Tensor]]) -> Parameters:
+    """A stack `[N, ...]` of the given models' parameters."""
+    return {name: torch.stack([model[name] for model in models]) for name in models[0]}
+
+
+def mean(stack: Mapping[str, Tensor]) -> Parameters:
+    """The plain average over the models of a stack."""
+    return {name: tensor.mean(dim=0) for name, tensor in stack.items()}
+
+
+def initial(network: nn.Module) -> Parameters:
+    """The parameters that the network object itself holds (detached)."""
+    return {name: tensor.detach() for name, tensor in network.state_dict().items()}
+
+
+def forward(network: nn.Module, parameters: Parameters, images: Tensor) -> Tensor:
+    """Logits `[n, classes]` of the network with the given parameters."""
+    return functional_call(network, parameters, (images,))
+
+
+def forward_stack(network: nn.Module, stack: Parameters, images: Tensor) -> Tensor:
+    """Logits `[N, n, classes]` of every model on its own images `[N, n, c, h, w]`, as one batched computation."""
+    return vmap(lambda parameters, own: functional_call(network, parameters, (own,)))(stack, images)
+
+
+def new_network(settings: Mapping[str, Any], input_shape: tuple[int, ...], classes: int, *key: int | str) -> nn.Module:
+    """A network whose initial parameters are drawn from the stream named by `key`."""
+    with seeding.global_rng(*key):
+        return build_network(settings, input_shape, classes)
+
+
+def load_models(paths: Sequence[str | Path], network: nn.Module, device: torch.device | str = "cpu") -> Models:
+    """Checkpoints (artifacts of kind `model`) as a stack.
+
+    Raises:
+        OnebasinError: a file is missing or damaged, or its tensors are not those of the network.
+    """
+    loaded = [artifacts.load(path, "model") for path in paths]
+    for path, artifact in zip(paths, loaded, strict=True):
+        check_fit(artifact.tensors, network, path)
+    seeds = tuple(int(artifact.facts["seed"]) for artifact in loaded)
+    parameters = {name: tensor.to(device) for name, tensor in stacked([a.tensors for a in loaded]).items()}
+    return Models(network.to(device), parameters, seeds)
+
+
+def load_merged(path: str | Path, network: nn.Module, device: torch.device | str = "cpu") -> Parameters:
+    """The parameters of a merged model (artifact of kind `merged`); errors as for `load_models`."""
+    artifact = artifacts.load(path, "merged")
+    check_fit(artifact.tensors, network, path)
+    return {name: tensor.to(device) for name, tensor in artifact.tensors.items()}
+
+
+def check_fit(tensors: Mapping[str, Tensor], network: nn.Module, path: str | Path) -> None:
+    """Refuse tensors that are not the network's: other names, shapes or types, or values that are not finite."""
+    expected = network.state_dict()
+    for name in sorted(expected.keys() | tensors.keys()):
+        if name not in tensors:
+            raise OnebasinError(f"{path}: has no tensor {name}; it is of another network than the configuration names")
+        if name not in expected:
+            raise OnebasinError(f"{path}: has a tensor {name} that the configured network lacks; give a matching file")
+        if tensors[name].shape != expected[name].shape:
+            have, want = tuple(tensors[name].shape), tuple(expected[name].shape)
+            raise OnebasinError(f"{path}: {name} is {have}, the configured network's is {want}; give a matching file")
+        if tensors[name].dtype != expected[name].dtype:
+            raise OnebasinError(f"{path}: {name} is {tensors[name].dtype}, expected {expected[name].dtype}; convert it")
+        if not bool(torch.isfinite(tensors[name]).all()):
+            raise OnebasinError(f"{path}: {name} holds NaN or infinity; train that model again")

@@ -1,0 +1,21 @@
+"""Networks: plain `nn.Module`s, one file a family, looked up by name; `package.module:callable` names a user's own."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import nn
+
+from onebasin.registry import resolve
+
+NETWORKS = {"mlp": "onebasin.networks.mlp:mlp"}
+
+
+def build_network(settings: Mapping[str, Any], input_shape: tuple[int, ...], classes: int) -> nn.Module:
+    """The network named by `settings["name"]`, made with the other settings as arguments.
+
+    A builder takes `input_shape` `(c, h, w)` and `classes`, and returns a module from images `[n, c, h, w]` to
+    logits `[n, classes]`. Its initial parameters come from torch's global generator, as every `nn.Module`'s do.
+    """
+    arguments = dict(settings)
+    builder = resolve(arguments.pop("name"), NETWORKS, "network")
+    return builder(input_shape=input_shape, classes=classes, **arguments)

@@ -1,0 +1,1 @@
+"""Permutation symmetries of a network: what may be permuted (`spec`, `trace`), doing it (`apply`), proof (`check`)."""

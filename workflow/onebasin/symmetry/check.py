@@ -1,0 +1,66 @@
+"""Proof by trial that a spec is right: random permutations must leave the function unchanged."""
+
+import copy
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from onebasin.errors import OnebasinError
+from onebasin.symmetry.apply import permute, random_permutations
+from onebasin.symmetry.spec import Group, Spec
+
+TOLERANCE = 1e-9  # relative, in float64: rounding stays orders of magnitude below, a wrong axis far above
+
+
+def check(module: nn.Module, spec: Spec, example_input: Tensor, generator: torch.Generator) -> float:
+    """The largest relative change of the output, in float64, when all groups are permuted at random.
+
+    Raises:
+        OnebasinError: an axis of the spec does not exist or has another size, or the function changes; the message
+            names the group and the tensors it moves.
+    """
+    _check_axes(module, spec)
+    module = _with_random_parameters(module, generator)
+    inputs = torch.randn(example_input.shape, generator=generator, dtype=torch.float64)
+    difference = _change(module, spec, inputs, generator)
+    if not difference <= TOLERANCE:
+        culprits = [g for g in spec.groups if not _change(module, Spec((g,)), inputs, generator) <= TOLERANCE]
+        raise OnebasinError(
+            f"permuting changes the function (by {difference:.1e} of its size): "
+            + "; ".join(f"group {group.name} ({_tensors(group)})" for group in culprits or spec.groups)
+        )
+    return difference
+
+
+def _check_axes(module: nn.Module, spec: Spec) -> None:
+    tensors = module.state_dict()
+    for group in spec.groups:
+        for axis in group.axes:
+            if axis.tensor not in tensors:
+                raise OnebasinError(f"group {group.name}: the network has no tensor {axis.tensor}")
+            shape = tuple(tensors[axis.tensor].shape)
+            if axis.axis >= len(shape) or shape[axis.axis] != group.size:
+                raise OnebasinError(f"group {group.name}: axis {axis.axis} of {axis.tensor} {shape} is not {group.size}")
+
+
+def _with_random_parameters(module: nn.Module, generator: torch.Generator) -> nn.Module:
+    """A float64 copy with noise on every parameter: permuting a tensor of zeros would prove nothing."""
+    module = copy.deepcopy(module).double().eval()
+    with torch.no_grad():
+        for parameter in module.parameters():
+            scale = parameter.std() if parameter.numel() > 1 else parameter.abs().sum()
+            parameter += (scale + 0.01) * torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
+    return module
+
+
+def _change(module: nn.Module, spec: Spec, inputs: Tensor, generator: torch.Generator) -> float:
+    indices = {name: index[0] for name, index in random_permutations(spec, 1, generator).items()}
+    with torch.no_grad():
+        before = module(inputs)
+        after = functional_call(module, permute(module.state_dict(), spec, indices), (inputs,))
+    return float((after - before).abs().max() / before.abs().max().clamp_min(torch.finfo(before.dtype).tiny))
+
+
+def _tensors(group: Group) -> str:
+    return ", ".join(f"axis {axis.axis} of {axis.tensor}" for axis in group.axes)

@@ -1,0 +1,52 @@
+"""torchvision, importable beside any build of torch: `from onebasin.vision import torchvision`.
+
+PyPI's torchvision is compiled against a CUDA build of torch. Beside a CPU-only torch its compiled operators cannot be
+loaded, and then its import fails, since it describes two of them (`nms`, `qnms`) that nobody has declared. Data sets,
+transforms and models need neither, so it is enough to declare the two, without kernels. A torchvision that loads its
+operators is left alone. Everything in this package imports torchvision from here.
+"""
+
+import importlib
+import sys
+from types import ModuleType
+
+import torch
+
+from onebasin.errors import OnebasinError
+
+_SCHEMAS = {
+    "nms": "nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
+    "qnms": "qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
+}
+# What a Library defines disappears with it.
+_declared: list[torch.library.Library] = []
+
+
+def _import_torchvision() -> ModuleType:
+    try:
+        return importlib.import_module("torchvision")
+    except ModuleNotFoundError as error:
+        if error.name != "torchvision":
+            raise
+        raise OnebasinError("torchvision is not installed; run `pip install torchvision`") from error
+    except (RuntimeError, AttributeError):
+        # AttributeError is what a second attempt at the failing import gives.
+        _declare_missing_operators()
+    for name in [name for name in sys.modules if name.startswith("torchvision.")]:
+        del sys.modules[name]
+    return importlib.import_module("torchvision")
+
+
+def _declare_missing_operators() -> None:
+    library = torch.library.Library("torchvision", "FRAGMENT")
+    for name, schema in _SCHEMAS.items():
+        if not hasattr(torch.ops.torchvision, name):
+            library.define(schema)
+    _declared.append(library)
+
+
+torchvision = _import_torchvision()
+# Not every version imports these along with the package.
+importlib.import_module("torchvision.transforms.v2")
+
+__all__ = ["torchvision"]
