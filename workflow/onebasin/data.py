@@ -12,8 +12,6 @@ from torch import Tensor
 
 from onebasin.registry import resolve
 
-DATA_SETS = {"digits": "onebasin.data:digits"}
-
 
 @dataclass(frozen=True)
 class Split:
@@ -47,7 +45,7 @@ class Data:
 def load_data(settings: Mapping[str, Any], device: torch.device | str = "cpu") -> Data:
     """The data set named by `settings["name"]`, made with the other settings as arguments, on `device`."""
     arguments = dict(settings)
-    make: Callable[..., Data] = resolve(arguments.pop("name"), DATA_SETS, "data set")
+    make: Callable[..., Data] = resolve("data", arguments.pop("name"))
     data = make(**arguments)
     return Data(_to(data.train, device), _to(data.test, device), data.classes)
 

@@ -8,6 +8,7 @@ and of all the project's modules that it imports, directly or not. Nothing is im
 import ast
 import functools
 import hashlib
+import os
 from pathlib import Path
 
 PACKAGE_FOLDER = Path(__file__).parent
@@ -28,22 +29,32 @@ def fingerprint(*programs: str | Path) -> str:
 
 def _as_files(program: str | Path) -> list[Path]:
     path = Path(program)
-    return [path.resolve()] if path.suffix == ".py" else _module_files(str(program))
+    return [path.resolve()] if path.suffix == ".py" else list(_module_files(str(program)))
 
 
-def _module_files(name: str) -> list[Path]:
-    """The files that importing module `name` of this package runs: its own and its parents' `__init__`."""
-    package, *parts = name.split(".")
-    if package != PACKAGE_FOLDER.name:
-        return []
-    files, folder = [PACKAGE_FOLDER / "__init__.py"], PACKAGE_FOLDER
+@functools.cache
+def _module_files(name: str) -> tuple[Path, ...]:
+    """The files that importing module `name` runs, if it is ours or the user's: its own and its parents' `__init__`."""
+    return next((files for root in _roots() if (files := _files_below(root, name.split(".")))), ())
+
+
+def _roots() -> list[Path]:
+    """Where the project's modules and the user's own are; installed libraries are not part of a fingerprint."""
+    own = [Path(entry) for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry]
+    return [PACKAGE_FOLDER.parent, Path.cwd(), *own]
+
+
+def _files_below(folder: Path, parts: list[str]) -> tuple[Path, ...]:
+    files = []
     for part in parts:
-        if (folder / part / "__init__.py").is_file():
-            folder = folder / part
-            files.append(folder / "__init__.py")
-        elif (folder / f"{part}.py").is_file():
-            files.append(folder / f"{part}.py")
-    return files
+        if (package := folder / part / "__init__.py").is_file():
+            files.append(package)
+        elif (module := folder / f"{part}.py").is_file():
+            files.append(module)
+        elif not (folder / part).is_dir():
+            break  # a name inside the module found last
+        folder = folder / part
+    return tuple(files)
 
 
 @functools.cache

@@ -1,10 +1,14 @@
 """What every job of the workflow shares: its log, its number of threads, and one line for the user's errors."""
 
 import logging
+import os
+import resource
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+import torch
 
 from onebasin.errors import OnebasinError
 
@@ -12,16 +16,17 @@ logger = logging.getLogger("onebasin")
 
 
 @contextmanager
-def job(log: str | Path, threads: int) -> Iterator[None]:
-    """Run a block as a job: log into the file `log`, compute on `threads` threads, deterministically.
+def job(log: str | Path, threads: int, device: str) -> Iterator[torch.device]:
+    """Run a block as a job: log into the file `log`, compute on `threads` threads and `device`, deterministically.
 
     A user's error ends the process with status 1 and one line on stderr and in the log; any other error leaves its
     traceback in both.
     """
     _log_into(Path(log))
     try:
-        _use_threads(threads)
-        yield
+        torch.set_num_threads(threads)
+        torch.use_deterministic_algorithms(mode=True)
+        yield _device(device)
     except OnebasinError as error:
         _fail(f"onebasin: {error}")
     except Exception:
@@ -37,11 +42,18 @@ def _log_into(path: Path) -> None:
     )
 
 
-def _use_threads(threads: int) -> None:
-    import torch
+def peak_memory_mb() -> float:
+    """The largest resident memory that this process has had, in MB (10^6 bytes)."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
 
-    torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(mode=True)
+
+def _device(name: str) -> torch.device:
+    """The one place that knows what a device needs."""
+    if name == "cuda":
+        if not torch.cuda.is_available():
+            raise OnebasinError("config: device: cuda: this machine has no usable GPU; write cpu")
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is deterministic only with this
+    return torch.device(name)
 
 
 def _fail(line: str) -> None:

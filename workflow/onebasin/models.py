@@ -1,7 +1,7 @@
 """Models: networks of one architecture as a stack, a leading model axis on every parameter."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +17,13 @@ from onebasin.symmetry.apply import Parameters
 
 @dataclass(frozen=True)
 class Models:
-    """N models: `network` gives the function, `parameters` the values `[N, ...]`, `seeds` their names."""
+    """N models: `network` gives the function of an input `[n, *input_shape]`, `parameters` the values `[N, ...]`,
+    `seeds` their names."""
 
     network: nn.Module
     parameters: Parameters
     seeds: tuple[int, ...]
+    input_shape: tuple[int, ...]
 
     def __len__(self) -> int:
         return len(self.seeds)
@@ -30,9 +32,15 @@ class Models:
         """The parameters of one model."""
         return one(self.parameters, model)
 
+    @property
+    def example_input(self) -> Tensor:
+        """A batch of two images of zeros, of the shape the network takes."""
+        return torch.zeros(2, *self.input_shape, device=next(iter(self.parameters.values())).device)
+
     def first(self, count: int) -> "Models":
         """The first `count` models."""
-        return Models(self.network, {name: t[:count] for name, t in self.parameters.items()}, self.seeds[:count])
+        few = {name: tensor[:count] for name, tensor in self.parameters.items()}
+        return replace(self, parameters=few, seeds=self.seeds[:count])
 
 
 def one(stack: Mapping[str, Tensor], model: int) -> Parameters:
@@ -71,18 +79,32 @@ def new_network(settings: Mapping[str, Any], input_shape: tuple[int, ...], class
         return build_network(settings, input_shape, classes)
 
 
-def load_models(paths: Sequence[str | Path], network: nn.Module, device: torch.device | str = "cpu") -> Models:
-    """Checkpoints (artifacts of kind `model`) as a stack.
+def load_models(
+    paths: Sequence[str | Path], network_settings: Mapping[str, Any], device: torch.device | str = "cpu"
+) -> Models:
+    """Checkpoints (artifacts of kind `model`) as a stack, with the network that the settings name.
+
+    The shape of its input and the number of classes are read from the first checkpoint.
 
     Raises:
         OnebasinError: a file is missing or damaged, or its tensors are not those of the network.
     """
     loaded = [artifacts.load(path, "model") for path in paths]
+    facts = loaded[0].facts
+    # the values drawn here are never used: the checkpoints' take their place
+    input_shape = tuple(facts["input_shape"])
+    network = new_network(network_settings, input_shape, facts["classes"], "unused").to(device).eval()
     for path, artifact in zip(paths, loaded, strict=True):
         check_fit(artifact.tensors, network, path)
     seeds = tuple(int(artifact.facts["seed"]) for artifact in loaded)
     parameters = {name: tensor.to(device) for name, tensor in stacked([a.tensors for a in loaded]).items()}
-    return Models(network.to(device), parameters, seeds)
+    return Models(network, parameters, seeds, input_shape)
+
+
+def save_model(path: str | Path, models: Models, model: int, classes: int, made: Mapping[str, Any]) -> None:
+    """Write one of the models as a checkpoint (artifact of kind `model`); `made` says how it was trained."""
+    facts = {"seed": models.seeds[model], "input_shape": models.input_shape, "classes": classes, "made": made}
+    artifacts.save(path, "model", models[model], **facts)
 
 
 def load_merged(path: str | Path, network: nn.Module, device: torch.device | str = "cpu") -> Parameters:

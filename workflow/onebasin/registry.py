@@ -1,31 +1,47 @@
 """Looking things up by name: a built-in by its short name, a user's own as `package.module:callable`."""
 
+import functools
 import importlib
-from collections.abc import Callable, Mapping
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from onebasin.errors import OnebasinError
 
 
-def resolve(name: str, builtin: Mapping[str, str], what: str) -> Callable[..., Any]:
-    """The callable called `name`: an entry of `builtin` (short name -> `module:callable`), or `module:callable` itself.
+@functools.cache
+def builtins(kind: str) -> dict[str, dict[str, Any]]:
+    """The entries of a kind (`data`, `network`, `method`, `figure`): short name -> `function` and facts about it."""
+    return tomllib.loads((Path(__file__).parent / "registry.toml").read_text(encoding="utf-8"))[kind]
 
-    Nothing is imported before it is asked for.
+
+def function_of(kind: str, name: str) -> str:
+    """Where the thing called `name` is, as `package.module:callable`.
+
+    Raises:
+        OnebasinError: neither a built-in nor of that form.
+    """
+    function: str = builtins(kind)[name]["function"] if name in builtins(kind) else name
+    if ":" not in function:
+        known = ", ".join(builtins(kind))
+        raise OnebasinError(f"no {kind} called '{name}'; known: {known}; your own is named package.module:callable")
+    return function
+
+
+def resolve(kind: str, name: str) -> Callable[..., Any]:
+    """The callable called `name`; its module is imported now and not before.
 
     Raises:
         OnebasinError: no such name, module or callable.
     """
-    target = builtin.get(name, name)
-    module_name, colon, attribute = target.partition(":")
-    if not colon:
-        known = ", ".join(builtin)
-        raise OnebasinError(f"no {what} called '{name}'; known: {known}; your own is named package.module:callable")
+    module_name, _, attribute = function_of(kind, name).partition(":")
     try:
         found = getattr(importlib.import_module(module_name), attribute)
     except ModuleNotFoundError as error:
-        raise OnebasinError(f"{what} '{name}': cannot import {error.name}; is it on PYTHONPATH?") from error
+        raise OnebasinError(f"{kind} '{name}': cannot import {error.name}; is its folder on PYTHONPATH?") from error
     except AttributeError:
-        raise OnebasinError(f"{what} '{name}': module {module_name} has no '{attribute}'") from None
+        raise OnebasinError(f"{kind} '{name}': module {module_name} has no '{attribute}'") from None
     if not callable(found):
-        raise OnebasinError(f"{what} '{name}': {target} cannot be called")
+        raise OnebasinError(f"{kind} '{name}': {attribute} of {module_name} cannot be called")
     return found

@@ -10,19 +10,23 @@ A split is taken in batches of consecutive images, weighted by their sizes, so t
 Nothing here decides which network or split to measure, and no Hessian is ever formed.
 """
 
+import copy
 import math
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
+import pandas as pd
 import pyhessian
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from onebasin import seeding
+from onebasin.data import Split
 from onebasin.errors import OnebasinError
+from onebasin.symmetry.apply import Parameters
 
 BATCH = 2048
 """Images per batch: the graph of an MLP on that many takes some 100 MB; choose less for wide convolutional networks."""
@@ -46,6 +50,38 @@ class Eigenvalue:
 
     value: float
     residual: float
+
+
+def measure_sharpness(
+    network: nn.Module, parameters: Parameters, split: Split, probes: int, *key: int | str
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Both trace estimates and the top eigenvalue at one model.
+
+    Args:
+        network: gives the function; its own parameters do not matter and stay as they are.
+        parameters: where to measure.
+        split: the images and labels whose mean cross-entropy is meant.
+        probes: number of draws per trace.
+        key: names the random streams.
+
+    Returns:
+        Two rows `estimator, value, standard_error, probes`, and one row `value, residual`.
+    """
+    here = copy.deepcopy(network)
+    here.load_state_dict(parameters)
+    estimates = {
+        "trace": hessian_trace(here, split.images, split.labels, probes, (*key, "trace")),
+        "scaled_trace": scaled_hessian_trace(
+            here,
+            split.images,
+            split.labels,
+            probes,
+            seeding.generator(*key, "scaled_trace", device=split.labels.device),
+        ),
+    }
+    eigenvalue = top_eigenvalue(here, split.images, split.labels, (*key, "top_eigenvalue"))
+    traces = [{"estimator": name, **asdict(estimate)} for name, estimate in estimates.items()]
+    return pd.DataFrame(traces), pd.DataFrame([asdict(eigenvalue)])
 
 
 def hessian_trace(
@@ -117,8 +153,8 @@ def top_eigenvalue(
     """Find the eigenvalue of H that is largest in magnitude, by PyHessian's power iteration from a normal vector.
 
     The value returned is the Rayleigh quotient of the vector PyHessian ends with: PyHessian's own is one iteration
-    older, and too small by its vectors' norms of 1 / (1 + 1e-6 / ||H v||). PyHessian does not tell how many iterations
-    it took; the residual tells whether they were enough.
+    older, and too small if it is not far above the 1e-6 added to every norm. PyHessian does not tell how many
+    iterations it took; the residual tells whether they were enough.
 
     Args:
         network: as for `hessian_trace`; float32.
@@ -203,7 +239,11 @@ def _pyhessian(network: nn.Module, images: Tensor, labels: Tensor, batch: int) -
     with _evaluating(network), warnings.catch_warnings():
         # It warns of the cycle parameter -> grad -> graph -> parameter, which `_evaluating` breaks.
         warnings.filterwarnings("ignore", message=r"Using backward\(\) with create_graph=True", category=UserWarning)
-        yield pyhessian.hessian(network, F.cross_entropy, cuda=images.is_cuda, **data)
+        hessian = pyhessian.hessian(network, F.cross_entropy, cuda=images.is_cuda, **data)
+        try:
+            yield hessian
+        finally:
+            hessian.gradsH = None  # frees the graph, which the caller's reference would keep
 
 
 @contextmanager

@@ -8,7 +8,8 @@ a trial holds several of (pairs, parents) is averaged within it first. Nothing i
 
 import csv
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -28,8 +29,8 @@ KEYS: dict[str, list[str]] = {
     "timing": _RUN,
     "top_eigenvalue": [*_RUN, "model", "split"],
     "acceleration": [*_RUN, "warm_start"],
-    "interpolation": [*_RUN, "split", "model_a", "model_b", "weight"],
-    "landscape": [*_RUN, "split", "x", "y"],
+    "interpolation": [*_RUN, "split", "model_a", "model_b", "weight_b"],
+    "landscape": [*_RUN, "split", "point", "x", "y"],
     "claims": ["paper", "claim", "experiment"],
 }
 
@@ -42,7 +43,7 @@ _VALUES: dict[str, list[str]] = {
     "pairwise": ["barrier_loss", "barrier_accuracy"],
     "sharpness": ["value", "standard_error", "probes"],
     "timing": ["seconds", "steps", "peak_memory_mb"],
-    "top_eigenvalue": ["value", "iterations"],
+    "top_eigenvalue": ["value", "residual"],
     "acceleration": ["steps", "assignments", "row_scans", "objective", "identical"],
     "interpolation": ["loss", "accuracy"],
     "landscape": ["loss", "accuracy"],
@@ -53,11 +54,11 @@ COLUMNS: dict[str, list[str]] = {
     "claims": ["paper", "claim", "statement", "experiment", "verdict", "effect", "low", "high", "detail"],
 }
 
-_TEXT = {"experiment", "method", "split", "model", "model_a", "model_b", "estimator"} | {
+_TEXT = {"experiment", "method", "split", "model", "model_a", "model_b", "estimator", "point"} | {
     *("paper", "claim", "statement", "verdict", "detail")
 }
 _TRUTH = {"warm_start", "identical"}
-_WHOLE = {"count", "trial", "steps", "assignments", "row_scans", "probes", "iterations"}
+_WHOLE = {"count", "trial", "steps", "assignments", "row_scans", "probes"}
 
 # what a summary keeps apart, beside experiment, method and count
 _APART: dict[str, list[str]] = {
@@ -101,7 +102,9 @@ def check(frame: pd.DataFrame, name: str, where: str | Path | None = None) -> pd
         raise OnebasinError(f"{where}: {wrong}; table {name} has the columns {', '.join(COLUMNS[name])}")
     empty = [key for key in KEYS[name] if frame[key].isna().any()]
     if empty:
-        raise OnebasinError(f"{where}: empty cells in column {', '.join(empty)}; every row needs its {', '.join(empty)}")
+        raise OnebasinError(
+            f"{where}: empty cells in column {', '.join(empty)}; every row needs its {', '.join(empty)}"
+        )
     frame = pd.DataFrame({column: _typed(frame[column], column, where) for column in COLUMNS[name]})
     twice = frame[frame.duplicated(KEYS[name])]
     if len(twice):
@@ -121,8 +124,8 @@ def _typed(column: pd.Series, name: str, where: str | Path) -> pd.Series:
         numbers = pd.to_numeric(column).astype("float64")
     except (ValueError, TypeError):
         raise OnebasinError(f"{where}: column {name} holds something that is not a number; write it again") from None
-    # a whole number that is missing (a search that takes no steps) leaves the column one of floats
-    if name in _WHOLE and numbers.notna().all():
+    # one that is missing (the steps of a search that takes none) leaves the whole column floats
+    if name in _WHOLE and numbers.map(math.isfinite).all():
         if not (numbers % 1 == 0).all():
             raise OnebasinError(f"{where}: column {name} holds a number that is not whole; write it again")
         return pd.to_numeric(column).astype("int64")
@@ -150,16 +153,18 @@ def read_csv(path: str | Path, name: str) -> pd.DataFrame:
     return check(frame, name, path)
 
 
-def write_csv(frame: pd.DataFrame, path: str | Path) -> None:
-    """Write a table or a summary as CSV, atomically: nine significant digits, `nan` for what is missing, no index.
+def write_csv(frame: pd.DataFrame, path: str | Path, name: str | None = None) -> None:
+    """Write a table or a summary as CSV, atomically: nine significant digits, NaN as an empty cell, no index.
 
-    The same frame gives the same bytes on every machine.
+    The same frame gives the same bytes on every machine. With `name`, the frame is checked as that table first.
 
     Raises:
-        OnebasinError: the file cannot be written.
+        OnebasinError: the file cannot be written; what `check` raises.
     """
+    if name is not None:
+        frame = check(frame, name, path)
     with replacing(path) as temporary:
-        frame.to_csv(temporary, index=False, float_format="%.9g", na_rep="nan", lineterminator="\n", encoding="utf-8")
+        frame.to_csv(temporary, index=False, float_format="%.9g", lineterminator="\n", encoding="utf-8")
 
 
 def collect(parts: Iterable[str | Path], name: str, methods: Sequence[str] | None = None) -> pd.DataFrame:
@@ -181,16 +186,20 @@ def collect(parts: Iterable[str | Path], name: str, methods: Sequence[str] | Non
 
 def _ordered(frame: pd.DataFrame, name: str, methods: list[str]) -> pd.DataFrame:
     def rank(column: pd.Series) -> pd.Series:
-        order: Callable[[Any], Any]
         if column.name == "method":
-            order = lambda method: (methods.index(method) if method in methods else len(methods), method)  # noqa: E731
+            places = {method: place for place, method in enumerate(methods)}
+            ordered = sorted(column.unique(), key=lambda method: (places.get(method, len(places)), method))
         elif column.name in ("model", "model_a", "model_b"):
-            order = lambda model: (model != "merged", int(model) if model.isdecimal() else math.inf, model)  # noqa: E731
+            ordered = sorted(column.unique(), key=_model_order)
         else:
             return column
-        return column.map({value: place for place, value in enumerate(sorted(column.unique(), key=order))})
+        return column.map({value: place for place, value in enumerate(ordered)})
 
     return frame.sort_values(KEYS[name], key=rank, ignore_index=True)
+
+
+def _model_order(model: str) -> tuple[bool, float, str]:
+    return model != "merged", int(model) if model.isdecimal() else math.inf, model
 
 
 def summarise(frame: pd.DataFrame, name: str) -> pd.DataFrame:
@@ -212,7 +221,9 @@ def summarise(frame: pd.DataFrame, name: str) -> pd.DataFrame:
     groups = ["experiment", "method", "count", *_APART[name]]
     quantities = QUANTITIES[name]
     frame[quantities] = frame[quantities].astype("float64")
-    trials = frame.groupby([*groups, "trial"], sort=False)[quantities].agg(_mean).reset_index().groupby(groups, sort=False)
+    trials = (
+        frame.groupby([*groups, "trial"], sort=False)[quantities].agg(_mean).reset_index().groupby(groups, sort=False)
+    )
     columns = {f"{quantity}_mean": trials[quantity].agg(_mean) for quantity in quantities}
     columns |= {f"{quantity}_sd": trials[quantity].agg(_deviation) for quantity in quantities}
     ordered = [f"{quantity}_{statistic}" for quantity in quantities for statistic in ("mean", "sd")]
@@ -228,9 +239,7 @@ def _deviation(values: pd.Series) -> float:
     return float(values.std(ddof=1, skipna=False))
 
 
-def write_markdown(
-    summary: pd.DataFrame, name: str, path: str | Path, quantities: Sequence[str] | None = None
-) -> None:
+def write_markdown(summary: pd.DataFrame, name: str, path: str | Path, quantities: Sequence[str] | None = None) -> None:
     """Write a summary of table `name` as Markdown: a section for each experiment, split and estimator.
 
     Each section has one row a method and count and cells `mean ± sample standard deviation`, or the value alone where
@@ -255,19 +264,18 @@ def write_latex(summary: pd.DataFrame, name: str, path: str | Path, quantities: 
     """
     parts = []
     for title, cells in _sections(summary, name, quantities):
-        typeset = cells.map(_latex_cell).rename(columns=_latex_text)
+        typeset = cells.map(_latex_cell).set_axis([_latex_text(heading) for heading in cells.columns], axis=1)
         caption = f"{_latex_text(title)}. {_latex_text(_CAPTION)}"
         form = "lr" + "r" * (len(cells.columns) - 2)
         parts.append(typeset.to_latex(index=False, escape=False, caption=caption, column_format=form))
     write_text(path, "\n".join(parts) or "% no data\n")
 
 
+_NUMBER = re.compile(r"-?[\d.]+( ± [\d.]+)?")
 _CAPTION = "Mean ± sample standard deviation over n trials."
 
 
-def _sections(
-    summary: pd.DataFrame, name: str, quantities: Sequence[str] | None
-) -> Iterator[tuple[str, pd.DataFrame]]:
+def _sections(summary: pd.DataFrame, name: str, quantities: Sequence[str] | None) -> Iterator[tuple[str, pd.DataFrame]]:
     chosen = list(quantities or QUANTITIES[name])
     unknown = [quantity for quantity in chosen if quantity not in QUANTITIES[name]]
     if unknown:
@@ -275,7 +283,7 @@ def _sections(
         raise OnebasinError(f"table {name} has no quantity {', '.join(unknown)} to show; choose from {known}")
     apart = ["experiment", *(column for column in _APART[name] if column in ("split", "estimator"))]
     for values, section in summary.groupby(apart, sort=False):
-        place = dict(zip(apart, values, strict=True))
+        place = {column: str(value) for column, value in zip(apart, values, strict=True)}
         title = f"{place['experiment']}: {name.replace('_', ' ')}"
         title += f", {place['split']} split" if "split" in place else ""
         title += f", {place['estimator'].replace('_', ' ')}" if "estimator" in place else ""
@@ -323,11 +331,11 @@ def _three_digits(number: float) -> int:
 
 
 def _latex_cell(cell: str) -> str:
-    if cell[:1].isdigit() or cell[:1] == "-":
-        return f"${cell.replace('±', chr(92) + 'pm')}$"
-    return _latex_text(cell)
+    return f"${cell.replace('±', chr(92) + 'pm')}$" if _NUMBER.fullmatch(cell) else _latex_text(cell)
 
 
 def _latex_text(text: str) -> str:
-    marks = {mark: f"\\{mark}" for mark in "&%$#_{}"} | {"±": r"$\pm$", "\\": r"\textbackslash{}"}
-    return text.translate(str.maketrans(marks | {"~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}))
+    marks = {ord(mark): f"\\{mark}" for mark in "&%$#_{}"}
+    marks |= {ord("±"): r"$\pm$", ord("\\"): r"\textbackslash{}"}
+    marks |= {ord("~"): r"\textasciitilde{}", ord("^"): r"\textasciicircum{}"}
+    return text.translate(marks)

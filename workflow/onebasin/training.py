@@ -62,7 +62,7 @@ def train(
         history += [(seed, epoch + 1, loss, accuracy) for seed, loss, accuracy in rows]
     trained = {name: tensor.detach() for name, tensor in stack.items()}
     columns = ["seed", "epoch", "train_loss", "train_accuracy"]
-    return Models(network.eval(), trained, tuple(seeds)), pd.DataFrame(history, columns=columns)
+    return Models(network.eval(), trained, tuple(seeds), data.input_shape), pd.DataFrame(history, columns=columns)
 
 
 def _step(

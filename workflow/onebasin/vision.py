@@ -18,8 +18,6 @@ _SCHEMAS = {
     "nms": "nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
     "qnms": "qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
 }
-# What a Library defines disappears with it.
-_declared: list[torch.library.Library] = []
 
 
 def _import_torchvision() -> ModuleType:
@@ -29,20 +27,25 @@ def _import_torchvision() -> ModuleType:
         if error.name != "torchvision":
             raise
         raise OnebasinError("torchvision is not installed; run `pip install torchvision`") from error
-    except (RuntimeError, AttributeError):
-        # AttributeError is what a second attempt at the failing import gives.
-        _declare_missing_operators()
+    except RuntimeError as error:
+        if "operator torchvision::" not in str(error):
+            raise
+        library = _declare_missing_operators()
+    # The failed import leaves submodules behind; without their package they would not become its attributes.
     for name in [name for name in sys.modules if name.startswith("torchvision.")]:
         del sys.modules[name]
-    return importlib.import_module("torchvision")
+    module = importlib.import_module("torchvision")
+    # What a Library declares disappears with it, so it has to live as long as torchvision.
+    vars(module)["_declared_by_onebasin"] = library
+    return module
 
 
-def _declare_missing_operators() -> None:
+def _declare_missing_operators() -> torch.library.Library:
     library = torch.library.Library("torchvision", "FRAGMENT")
     for name, schema in _SCHEMAS.items():
         if not hasattr(torch.ops.torchvision, name):
             library.define(schema)
-    _declared.append(library)
+    return library
 
 
 torchvision = _import_torchvision()

@@ -28,7 +28,7 @@ def landscape(permuted: Models, split: Split, resolution: int) -> pd.DataFrame:
         OnebasinError: fewer than three models, or three on one line.
     """
     if len(permuted) < 3:
-        raise OnebasinError(f"landscape: a plane needs three models, this count has {len(permuted)}; raise landscape.count")
+        raise OnebasinError(f"landscape: a plane needs three models, given {len(permuted)}; use a count of 3 or more")
     three = [permuted[model] for model in range(3)]
     origin, axes, corners = _plane(three)
     low, high = corners.min(dim=0).values, corners.max(dim=0).values

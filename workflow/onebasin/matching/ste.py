@@ -26,13 +26,13 @@ def ste(
     """Permutations of models 2..N against the first, which keeps its order; those of the last step.
 
     Args:
-        settings: `epochs`, `batch`, `lr` of Adam over the latent targets, `warm_start` of the assignments.
+        settings: `epochs`, `batch`, `lr` of Adam over the latent targets, `first_sweep` and `warm_start` (`Matcher`).
     """
     pairs, device = len(models) - 1, data.train.labels.device
     source = {name: tensor[1:] for name, tensor in models.parameters.items()}
     latents = start_latents(models[0], pairs)
     optimizer = torch.optim.Adam(list(latents.values()), lr=settings["lr"])
-    matcher = Matcher(spec, pairs, generator, settings["warm_start"], device)
+    matcher = Matcher(spec, pairs, generator, settings["first_sweep"], settings["warm_start"], device)
     network = models.network.train()
     steps = 0
     for _ in track(range(settings["epochs"]), f"STE of {pairs} pairs, epochs", settings["epochs"]):

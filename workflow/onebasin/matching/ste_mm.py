@@ -30,14 +30,14 @@ def ste_mm(
 
     Args:
         settings: `epochs`, `batch`, `lr` of Adam over the latent targets, `weights`: `random` (N uniform draws divided
-            by their sum, anew each step) or `equal` (all 1/N), `warm_start` of the assignments.
+            by their sum, anew each step) or `equal` (all 1/N), `first_sweep` and `warm_start` (`Matcher`).
     """
     count, device = len(models), data.train.labels.device
     first = models[0]
     source = {name: tensor[1:] for name, tensor in models.parameters.items()}
     latents = start_latents(first, count - 1)
     optimizer = torch.optim.Adam(list(latents.values()), lr=settings["lr"])
-    matcher = Matcher(spec, count - 1, generator, settings["warm_start"], device)
+    matcher = Matcher(spec, count - 1, generator, settings["first_sweep"], settings["warm_start"], device)
     network = models.network.train()
     steps = 0
     for _ in track(range(settings["epochs"]), f"STE-MM of {count} models, epochs", settings["epochs"]):

@@ -34,13 +34,30 @@ class Matcher:
     """
 
     def __init__(
-        self, spec: Spec, models: int, generator: torch.Generator, warm_start: bool = True, device: torch.device | str = "cpu"
+        self,
+        spec: Spec,
+        models: int,
+        generator: torch.Generator,
+        first_sweep: str = "signal",
+        warm_start: bool = True,
+        device: torch.device | str = "cpu",
     ) -> None:
+        """Start at the identity.
+
+        Args:
+            generator: draws the orders of the sweeps.
+            first_sweep: how a model's very first sweep goes through the groups. `signal`: from input to output.
+                `random`: as later sweeps, and as published. A group in the middle that comes first is matched by
+                neighbours that are not matched yet, that is by noise, and the search may never leave the poor optimum
+                it then falls into.
+            warm_start: start every assignment from the dual variables and permutation of the one before.
+        """
         self.spec = spec
         self.indices = identity(spec, models, device)
         self.assignments = 0
         self.row_scans = 0
         self._generator = generator
+        self._in_signal_order = np.full(models, first_sweep == "signal")
         self._warm_start = warm_start
         self._duals = {
             group.name: Duals(np.zeros((models, group.size)), np.zeros((models, group.size))) for group in spec.groups
@@ -65,8 +82,12 @@ class Matcher:
         rows = np.asarray(models)
         stale = np.ones((len(models), len(self.spec.groups)), dtype=bool)
         changed_at_all = False
-        for _ in range(MAX_SWEEPS):
-            for position in torch.randperm(len(self.spec.groups), generator=order).tolist():
+        for sweep in range(MAX_SWEEPS):
+            positions = torch.randperm(len(self.spec.groups), generator=order).tolist()
+            if sweep == 0 and self._in_signal_order[rows].any():
+                positions = sorted(positions)
+                self._in_signal_order[rows] = False
+            for position in positions:
                 group = self.spec.groups[position]
                 todo = np.flatnonzero(stale[:, position])
                 if not len(todo):
@@ -108,10 +129,10 @@ def weight_matching(
     end (Ainsworth et al. 2023, MergeMany; Ito et al. 2025, weight matching of many models).
 
     Args:
-        settings: `max_rounds`.
+        settings: `max_rounds`, and `first_sweep` (`Matcher`).
     """
     count = len(models)
-    matcher = Matcher(spec, count, generator)
+    matcher = Matcher(spec, count, generator, settings["first_sweep"], device=_device_of(models))
     permuted = {name: tensor.clone() for name, tensor in models.parameters.items()}
     rounds = 0
     for _ in track(range(settings["max_rounds"]), "weight matching, rounds", settings["max_rounds"]):
@@ -143,6 +164,10 @@ def _rows(stack: Mapping[str, Tensor], models: Sequence[int] | np.ndarray) -> Pa
         return dict(stack)
     index = torch.as_tensor(models)
     return {name: tensor[index.to(tensor.device)] for name, tensor in stack.items()}
+
+
+def _device_of(models: Models) -> torch.device:
+    return next(iter(models.parameters.values())).device
 
 
 def _draw_seed(generator: torch.Generator) -> int:

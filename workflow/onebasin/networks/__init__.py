@@ -7,8 +7,6 @@ from torch import nn
 
 from onebasin.registry import resolve
 
-NETWORKS = {"mlp": "onebasin.networks.mlp:mlp"}
-
 
 def build_network(settings: Mapping[str, Any], input_shape: tuple[int, ...], classes: int) -> nn.Module:
     """The network named by `settings["name"]`, made with the other settings as arguments.
@@ -17,5 +15,5 @@ def build_network(settings: Mapping[str, Any], input_shape: tuple[int, ...], cla
     logits `[n, classes]`. Its initial parameters come from torch's global generator, as every `nn.Module`'s do.
     """
     arguments = dict(settings)
-    builder = resolve(arguments.pop("name"), NETWORKS, "network")
+    builder = resolve("network", arguments.pop("name"))
     return builder(input_shape=input_shape, classes=classes, **arguments)

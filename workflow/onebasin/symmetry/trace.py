@@ -26,7 +26,7 @@ def trace(module: nn.Module, example_input: Tensor) -> Spec:
     linear = [(name, layer) for name, layer in module.named_children() if isinstance(layer, nn.Linear)]
     for position, (name, layer) in enumerate(module.named_children()):
         first = position == 0 and isinstance(layer, nn.Flatten)
-        if not (first or isinstance(layer, nn.Linear | ELEMENTWISE)):
+        if not (first or isinstance(layer, (nn.Linear, *ELEMENTWISE))):
             raise OnebasinError(
                 f"layer {name} ({type(layer).__name__}): its permutation symmetry is not known; "
                 "use nn.Linear and elementwise activations"

@@ -1,0 +1,146 @@
+"""What a configuration means: which models a trial draws, which are trained together, and what is wrong with it.
+
+The workflow imports this module while it builds its graph, so it needs nothing but the standard library.
+"""
+
+import difflib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from onebasin.errors import OnebasinError
+from onebasin.files import write_text
+from onebasin.registry import builtins, function_of
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One entry of `experiments` in the configuration, after validation against the schema."""
+
+    name: str
+    settings: Mapping[str, Any]
+
+    def __getitem__(self, key: str) -> Any:
+        return self.settings[key]
+
+    @property
+    def counts(self) -> list[int]:
+        """The model counts N, ascending."""
+        return sorted(self["counts"])
+
+    @property
+    def largest(self) -> int:
+        """The largest count, which is how many models a trial draws."""
+        return max(self["counts"])
+
+    @property
+    def plane_count(self) -> int | None:
+        """The count whose first three models span the plane of the loss surface: the smallest that has three."""
+        return min((count for count in self.counts if count >= 3), default=None)
+
+    @property
+    def trials(self) -> range:
+        """The trials' numbers."""
+        return range(self["trials"])
+
+    def models_of(self, trial: int, count: int | None = None) -> list[int]:
+        """Seeds of the first `count` models of a trial (all by default). No two trials share a model."""
+        start = trial * self.largest
+        return self["seeds"][start : start + (self.largest if count is None else count)]
+
+    def function_of(self, kind: str, method: str | None = None) -> str:
+        """Where the experiment's `data`, `network` or one of its methods is, as `package.module:callable`."""
+        if kind == "method":
+            assert method is not None
+            return self["methods"][method].get("function") or function_of(kind, method)
+        return function_of(kind, self[kind]["name"])
+
+    def method_settings(self, method: str) -> dict[str, Any]:
+        """The settings that reach the method's function."""
+        return {key: value for key, value in self["methods"][method].items() if key not in ("function", "model_by_model")}
+
+    def is_model_by_model(self, method: str) -> bool:
+        """Whether a method treats every model apart from the others, so that the first N permutations serve N models."""
+        facts = builtins("method").get(method, self["methods"][method])
+        return bool(facts.get("model_by_model", False))
+
+
+def read_experiments(config: Mapping[str, Any]) -> dict[str, Experiment]:
+    """The experiments of a validated configuration by name.
+
+    Raises:
+        OnebasinError: what a schema cannot say: too few seeds for the trials, a landscape of absent models.
+    """
+    found = {name: Experiment(name, settings) for name, settings in config["experiments"].items()}
+    for experiment in found.values():
+        _check(experiment)
+    return found
+
+
+def _check(experiment: Experiment) -> None:
+    where = f"experiments.{experiment.name}"
+    need, have = experiment.largest * len(experiment.trials), len(experiment["seeds"])
+    if need > have:
+        raise OnebasinError(
+            f"config: {where}.counts: {len(experiment.trials)} trials of {experiment.largest} models need {need} seeds, "
+            f"{where}.seeds has {have}; add seeds, or lower counts or trials"
+        )
+    plane = experiment["landscape"]
+    if plane["trial"] not in experiment.trials:
+        raise OnebasinError(f"config: {where}.landscape.trial: {plane['trial']} is not below trials ({len(experiment.trials)})")
+
+
+class SchemaError(Protocol):
+    """What is used here of `jsonschema.ValidationError`."""
+
+    json_path: str
+    message: str
+    validator: str
+    instance: Any
+    schema: Mapping[str, Any]
+
+
+def explain(error: SchemaError) -> str:
+    """One line for a refused configuration: the key, what is wrong, and what is allowed."""
+    path = error.json_path.removeprefix("$").removeprefix(".")
+    if error.validator == "additionalProperties":
+        allowed = error.schema["properties"]
+        unknown = next(key for key in error.instance if key not in allowed)
+        close = difflib.get_close_matches(unknown, allowed, n=1)
+        hint = f"did you mean {close[0]}? " if close else ""
+        return f"config: {path}{'.' if path else ''}{unknown}: no such key; {hint}allowed: {', '.join(allowed)}"
+    allowed = error.schema.get("description", "")
+    return f"config: {path}: {error.message}" + (f"; allowed: {allowed}" if allowed else "")
+
+
+def plan_stacks(experiment: Experiment, planned: Iterable[Sequence[int]]) -> list[list[int]]:
+    """Which seeds are trained together, `training.seeds_per_job` at a time.
+
+    A seed that has a stack keeps it: a stack that a new seed joined would train all its old seeds again. So new seeds
+    form new stacks, in the configuration's order.
+
+    Args:
+        planned: the stacks of earlier runs; seeds that the configuration no longer has are dropped from them.
+    """
+    wanted = set(experiment["seeds"])
+    stacks = [kept for stack in planned if (kept := [seed for seed in stack if seed in wanted])]
+    placed = {seed for stack in stacks for seed in stack}
+    new = [seed for seed in experiment["seeds"] if seed not in placed]
+    size = experiment["training"]["seeds_per_job"]
+    return stacks + [new[start : start + size] for start in range(0, len(new), size)]
+
+
+def read_stacks(path: str | Path) -> list[list[int]]:
+    """The stacks planned by earlier runs; none if there is no such file."""
+    path = Path(path)
+    try:
+        return json.loads(path.read_text()) if path.is_file() else []
+    except ValueError:
+        raise OnebasinError(f"{path}: not JSON; delete it (models that exist are kept)") from None
+
+
+def write_stacks(path: str | Path, stacks: Sequence[Sequence[int]]) -> None:
+    """Remember the plan for later runs."""
+    write_text(path, json.dumps(stacks) + "\n")

@@ -1,0 +1,71 @@
+# Sharpness: traces and top eigenvalues of the Hessian, at the merged models and at their parents. Permuting a model
+# leaves both as they are, so the parents' are measured once a trial.
+for experiment in EXPERIMENTS.values():
+
+    rule:
+        name:
+            f"sharpness_parents_{experiment.name}"
+        input:
+            models=models_of_trial(experiment),
+        output:
+            sharpness=f"results/{experiment.name}/sharpness/parents/t{{trial}}.csv",
+            top_eigenvalue=f"results/{experiment.name}/sharpness/parents/t{{trial}}-top_eigenvalue.csv",
+        log:
+            f"results/{experiment.name}/logs/sharpness/parents-t{{trial}}.log",
+        benchmark:
+            f"results/{experiment.name}/benchmarks/sharpness/parents-t{{trial}}.tsv"
+        conda:
+            CONDA
+        threads: config["threads"]
+        resources:
+            mem_mb=1500,
+            runtime=120,
+            gpu=GPU,
+        params:
+            seed=experiment["seed"],
+            data=experiment["data"],
+            network=experiment["network"],
+            sharpness=experiment["sharpness"],
+            compute=COMPUTE,
+            code=code("sharpness_parents.py", experiment.function_of("data"), experiment.function_of("network")),
+        script:
+            "../scripts/sharpness_parents.py"
+
+    rule:
+        name:
+            f"sharpness_{experiment.name}"
+        input:
+            merged=of_counts(experiment, "merged", experiment.counts),
+            parents=f"results/{experiment.name}/sharpness/parents/t{{trial}}.csv",
+            parents_top_eigenvalue=f"results/{experiment.name}/sharpness/parents/t{{trial}}-top_eigenvalue.csv",
+        output:
+            sharpness=f"results/{experiment.name}/sharpness/{{method}}/t{{trial}}.csv",
+            top_eigenvalue=f"results/{experiment.name}/sharpness/{{method}}/t{{trial}}-top_eigenvalue.csv",
+        wildcard_constraints:
+            method="|".join(experiment["methods"]),
+        log:
+            f"results/{experiment.name}/logs/sharpness/{{method}}-t{{trial}}.log",
+        benchmark:
+            f"results/{experiment.name}/benchmarks/sharpness/{{method}}-t{{trial}}.tsv"
+        conda:
+            CONDA
+        threads: config["threads"]
+        resources:
+            mem_mb=1500,
+            runtime=120,
+            gpu=GPU,
+        params:
+            experiment=experiment.name,
+            seed=experiment["seed"],
+            data=experiment["data"],
+            network=experiment["network"],
+            sharpness=experiment["sharpness"],
+            models_of_count=lambda wildcards, experiment=experiment: {
+                count: experiment.models_of(int(wildcards.trial), count) for count in experiment.counts
+            },
+            method=lambda wildcards: wildcards.method,
+            trial=lambda wildcards: int(wildcards.trial),
+            compute=COMPUTE,
+            code=code("sharpness.py", experiment.function_of("data"), experiment.function_of("network")),
+        script:
+            "../scripts/sharpness.py"

@@ -1,0 +1,37 @@
+# Training: several seeds in one process, a file a seed. Which seeds train together is planned in common.smk.
+for experiment in EXPERIMENTS.values():
+    for stack in STACKS[experiment.name]:
+
+        rule:
+            name:
+                f"train_{experiment.name}_{stack[0]}"
+            output:
+                models=expand("results/{name}/models/seed-{seed}.safetensors", name=experiment.name, seed=stack),
+                history=expand("results/{name}/history/seed-{seed}.csv", name=experiment.name, seed=stack),
+            log:
+                f"results/{experiment.name}/logs/train/{stack[0]}.log",
+            benchmark:
+                f"results/{experiment.name}/benchmarks/train/{stack[0]}.tsv"
+            conda:
+                CONDA
+            threads: config["threads"]
+            resources:
+                mem_mb=1500,
+                runtime=60,
+                gpu=GPU,
+            params:
+                seed=experiment["seed"],
+                data=experiment["data"],
+                network=experiment["network"],
+                training={key: value for key, value in experiment["training"].items() if key != "seeds_per_job"},
+                # a function of the output is no reason to run again: a seed does not depend on its company
+                seeds=lambda wildcards, output: [int(Path(path).stem.removeprefix("seed-")) for path in output.models],
+                compute=COMPUTE,
+                code=code("train.py", experiment.function_of("data"), experiment.function_of("network")),
+            script:
+                "../scripts/train.py"
+
+
+def remember_stacks():
+    for experiment, stacks in STACKS.items():
+        write_stacks(STACKS_FILE.format(experiment=experiment), stacks)

@@ -1,0 +1,17 @@
+"""Hold STE-MM with warm-started assignments against the same search without, for all models of a trial."""
+
+from onebasin.analysis.acceleration import compare_warm_start
+from onebasin.data import load_data
+from onebasin.jobs import job
+from onebasin.models import load_models
+from onebasin.symmetry.trace import trace
+from onebasin.tables import write_csv
+
+params = snakemake.params
+with job(snakemake.log[0], **params.compute) as device:
+    data = load_data(params.data, device)
+    models = load_models(snakemake.input.models, params.network, device)
+    spec = trace(models.network, models.example_input)
+    table = compare_warm_start(models, spec, data, params.settings, params.seed, "acceleration", params.trial)
+    run = {"experiment": params.experiment, "method": "ste_mm", "count": len(models), "trial": params.trial}
+    write_csv(table.assign(**run), snakemake.output[0], "acceleration")

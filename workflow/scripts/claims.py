@@ -1,0 +1,17 @@
+"""Judge the claims by the tables of all experiments."""
+
+import pandas as pd
+
+from onebasin import claims
+from onebasin.jobs import job
+from onebasin.tables import read_csv, write_csv
+
+with job(snakemake.log[0], **snakemake.params.compute):
+    tables = {
+        name: pd.concat([read_csv(path, name) for path in paths], ignore_index=True)
+        for name, paths in snakemake.input.items()
+        if name != "rules"
+    }
+    verdicts = claims.evaluate(claims.load(snakemake.input.rules), tables, snakemake.params.experiments)
+    write_csv(verdicts, snakemake.output.csv, "claims")
+    claims.write_markdown(verdicts, snakemake.output.md)

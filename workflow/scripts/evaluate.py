@@ -1,0 +1,30 @@
+"""Measure the merged models of a method and trial, and the lines between the permuted models, for every count."""
+
+import pandas as pd
+
+from onebasin.data import load_data
+from onebasin.evaluation import evaluate_merged, interpolation_curves, pairwise_barriers
+from onebasin.jobs import job
+from onebasin.merging import permuted_models
+from onebasin.models import load_merged, load_models
+from onebasin.symmetry.permutations import load_permutations
+from onebasin.symmetry.trace import trace
+from onebasin.tables import write_csv
+
+params = snakemake.params
+with job(snakemake.log[0], **params.compute) as device:
+    data = load_data(params.data, device)
+    models = load_models(snakemake.input.models, params.network, device)
+    spec = trace(models.network, models.example_input)
+    tables = {"merged": [], "pairwise": [], "interpolation": []}
+    for count, found, average in zip(params.counts, snakemake.input.permutations, snakemake.input.merged, strict=True):
+        run = {"experiment": params.experiment, "method": params.method, "count": count, "trial": params.trial}
+        parents = models.first(count)
+        permuted = permuted_models(parents, spec, load_permutations(found, spec, parents.seeds))
+        curves = interpolation_curves(permuted, data, params.points)
+        merged = load_merged(average, models.network, device)
+        tables["merged"].append(evaluate_merged(parents, merged, data).assign(**run))
+        tables["pairwise"].append(pairwise_barriers(curves).assign(**run))
+        tables["interpolation"].append(curves.assign(**run))
+    for name, parts in tables.items():
+        write_csv(pd.concat(parts), snakemake.output[name], name)

@@ -1,0 +1,22 @@
+"""Measure the sharpness at the models of a trial, before any merging."""
+
+import pandas as pd
+
+from onebasin.data import load_data
+from onebasin.jobs import job
+from onebasin.models import load_models
+from onebasin.sharpness import measure_sharpness
+from onebasin.tables import write_csv
+
+params = snakemake.params
+with job(snakemake.log[0], **params.compute) as device:
+    split = params.sharpness["split"]
+    data = load_data(params.data, device).split(split)
+    models = load_models(snakemake.input.models, params.network, device)
+    measured = [
+        measure_sharpness(models.network, models[i], data, params.sharpness["probes"], params.seed, "sharpness", seed)
+        for i, seed in enumerate(models.seeds)
+    ]
+    for output, parts in zip(snakemake.output, zip(*measured, strict=True), strict=True):
+        parts = [part.assign(model=seed, split=split) for seed, part in zip(models.seeds, parts, strict=True)]
+        write_csv(pd.concat(parts), output)

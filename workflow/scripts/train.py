@@ -1,0 +1,17 @@
+"""Train the models of one stack; write a checkpoint and a history per seed."""
+
+from onebasin.data import load_data
+from onebasin.files import replacing
+from onebasin.jobs import job
+from onebasin.models import save_model
+from onebasin.training import train
+
+params = snakemake.params
+with job(snakemake.log[0], **params.compute) as device:
+    data = load_data(params.data, device)
+    models, history = train(params.network, data, params.training, params.seeds, params.seed)
+    for index, seed in enumerate(models.seeds):
+        made = {"network": params.network, "training": params.training, "data": params.data, "root": params.seed}
+        save_model(snakemake.output.models[index], models, index, data.classes, made)
+        with replacing(snakemake.output.history[index]) as path:
+            history[history["seed"] == seed].to_csv(path, index=False, float_format="%.9g")
