@@ -380,6 +380,16 @@ EFFECTS: dict[str, Effect] = {
 }
 
 
+def write_rst(claims: pd.DataFrame, path: str | Path) -> None:
+    """Write the verdicts of `evaluate` as reStructuredText for the head of a report: one paragraph a claim."""
+    parts = []
+    for row in claims.itertuples():
+        interval = "" if math.isnan(row.effect) else f" Effect {_show(Interval(row.effect, row.low, row.high))}."
+        head = f"**{row.claim} of {row.paper}, {row.experiment}: {row.verdict}**"
+        parts.append(f"{head}\n    {row.statement}.{interval}\n")
+    write_text(path, "\n".join(parts))
+
+
 def write_markdown(claims: pd.DataFrame, path: str | Path) -> None:
     """Write the verdicts of `evaluate` for people: how many there are of each, then one row a claim and experiment.
 

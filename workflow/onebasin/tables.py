@@ -7,6 +7,7 @@ a trial holds several of (pairs, parents) is averaged within it first. Nothing i
 """
 
 import csv
+import html
 import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -271,6 +272,28 @@ def write_latex(summary: pd.DataFrame, name: str, path: str | Path, quantities: 
     write_text(path, "\n".join(parts) or "% no data\n")
 
 
+def write_html(summary: pd.DataFrame, name: str, path: str | Path, quantities: Sequence[str] | None = None) -> None:
+    """Write a summary of table `name` as one HTML page, as `write_markdown` does.
+
+    Raises:
+        OnebasinError: the file cannot be written, or a quantity is unknown.
+    """
+    parts = [
+        f"<h3>{html.escape(title)}</h3>\n<p>{_CAPTION}</p>\n{cells.to_html(index=False, border=0)}"
+        for title, cells in _sections(summary, name, quantities)
+    ]
+    write_text(path, _PAGE.format(body="\n".join(parts) or "<p>No data.</p>"))
+
+
+_PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><style>
+body {{ font: 14px sans-serif; margin: 1.5em }}
+th, td {{ padding: 0.25em 0.7em; text-align: right; white-space: nowrap; border-bottom: 1px solid #ddd }}
+th:first-child, td:first-child {{ text-align: left }}
+</style></head><body>
+{body}
+</body></html>
+"""
 _NUMBER = re.compile(r"-?[\d.]+( ± [\d.]+)?")
 _CAPTION = "Mean ± sample standard deviation over n trials."
 

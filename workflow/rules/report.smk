@@ -28,13 +28,27 @@ def parts_of(experiment):
     return parts
 
 
-def tables_of(experiment, suffixes=("csv", "md", "tex")):
-    """The table files of an experiment, keyed `<table>_<suffix>`."""
+def tables_of(experiment):
+    """The table files of an experiment, keyed `<table>_<suffix>`: all as CSV, summaries for readers as well."""
     return {
         f"{table}_{suffix}": f"results/{experiment.name}/tables/{table}.{suffix}"
         for table in parts_of(experiment)
-        for suffix in (suffixes if table in SUMMARISED else ["csv"])
+        for suffix in (["csv", "md", "tex", "html"] if table in SUMMARISED else ["csv"])
     }
+
+
+def in_report(experiment, key, path):
+    """The file marked for the report, if it is a summary that a browser shows."""
+    table, _, suffix = key.rpartition("_")
+    if suffix != "html":
+        return path
+    return report(
+        path,
+        caption=f"../report/table_{table}.rst",
+        category="3. Tables",
+        subcategory=experiment.name,
+        labels={"table": table.replace("_", " ")},
+    )
 
 
 def figures_of(experiment):
@@ -63,7 +77,7 @@ for experiment in EXPERIMENTS.values():
         input:
             **parts_of(experiment),
         output:
-            **tables_of(experiment),
+            **{key: in_report(experiment, key, path) for key, path in tables_of(experiment).items()},
         log:
             f"results/{experiment.name}/logs/tables.log",
         benchmark:
@@ -132,6 +146,7 @@ rule claims:
     output:
         csv=report("results/claims.csv", caption="../report/claims.rst", category="1. Claims", labels={"table": "claims"}),
         md="results/claims.md",
+        rst="results/claims.rst",
     log:
         "results/logs/claims.log",
     benchmark:

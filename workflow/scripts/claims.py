@@ -15,3 +15,4 @@ with job(snakemake.log[0], **snakemake.params.compute):
     verdicts = claims.evaluate(claims.load(snakemake.input.rules), tables, snakemake.params.experiments)
     write_csv(verdicts, snakemake.output.csv, "claims")
     claims.write_markdown(verdicts, snakemake.output.md)
+    claims.write_rst(verdicts, snakemake.output.rst)

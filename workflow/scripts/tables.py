@@ -11,3 +11,4 @@ with job(snakemake.log[0], **snakemake.params.compute):
             summary = tables.summarise(table, name)
             tables.write_markdown(summary, name, snakemake.output[f"{name}_md"])
             tables.write_latex(summary, name, snakemake.output[f"{name}_tex"])
+            tables.write_html(summary, name, snakemake.output[f"{name}_html"])

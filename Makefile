@@ -1,0 +1,43 @@
+# Two commands: `make` reproduces the default experiment, `make test` runs the whole test suite.
+PYTHON ?= python3
+CORES ?= all
+CONFIG ?= config/config.yaml
+BIN := .venv/bin
+
+.DELETE_ON_ERROR:
+.PHONY: results install test lint format bench clean
+
+results: install
+	$(BIN)/snakemake --cores $(CORES) --configfile $(CONFIG) --quiet rules reason
+	$(BIN)/snakemake --configfile $(CONFIG) --report results/report.html --quiet all
+	@echo "Done. Read results/report.html, or results/claims.md and results/*/tables/*.md."
+
+install: .venv/installed
+
+# The stamp is made last: an installation that was interrupted is done again.
+.venv/installed: envs/requirements.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "onebasin needs Python 3.11 or later; name one: make PYTHON=python3.12" >&2; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r envs/requirements.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+test: lint
+	$(BIN)/python -m pytest
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/snakefmt --check Snakefile workflow
+	$(BIN)/snakemake --lint
+
+format: install
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/snakefmt Snakefile workflow
+
+# Removes what was installed and cached; results stay.
+clean:
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis
