@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.optimize import linear_sum_assignment
+
 from onebasin.errors import OnebasinError
 from onebasin.matching.assignment import Assignments, Duals, solve
-from scipy.optimize import linear_sum_assignment
 
 FAMILIES = {
     "uniform": lambda rng, n: rng.random((n, n)),

@@ -10,9 +10,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from scipy import stats
+
 from onebasin import claims, tables
 from onebasin.errors import OnebasinError
-from scipy import stats
+from onebasin.files import write_frame
 
 RULES = Path(__file__).parents[2] / "config" / "claims.yaml"
 COUNTS = (2, 3)
@@ -294,7 +296,7 @@ def test_an_experiment_without_any_rows_is_inconclusive_throughout() -> None:
 def test_the_same_tables_in_any_order_give_the_same_bytes(tmp_path: Path) -> None:
     for name, order in (("first", slice(None)), ("second", slice(None, None, -1))):
         frame = claims.evaluate(claims.load(RULES), {table: part[order] for table, part in _everything().items()})
-        tables.write_csv(frame, tmp_path / f"{name}.csv")
+        write_frame(frame, tmp_path / f"{name}.csv")
         claims.write_markdown(frame, tmp_path / f"{name}.md")
     for ending in ("csv", "md"):
         assert (tmp_path / f"first.{ending}").read_bytes() == (tmp_path / f"second.{ending}").read_bytes()
@@ -302,7 +304,7 @@ def test_the_same_tables_in_any_order_give_the_same_bytes(tmp_path: Path) -> Non
 
 def test_markdown_puts_the_verdict_first_and_rounds(tmp_path: Path) -> None:
     frame = claims.evaluate(claims.load(RULES), _everything() | {"sharpness": _sharpness([0.5])})
-    tables.write_csv(frame, tmp_path / "claims.csv")
+    write_frame(frame, tmp_path / "claims.csv")
     claims.write_markdown(tables.read_csv(tmp_path / "claims.csv", "claims"), tmp_path / "claims.md")
     text = (tmp_path / "claims.md").read_text()
     assert (tmp_path / "claims.csv").read_text().splitlines()[4].split(",")[-4:-1] == ["", "", ""]

@@ -12,8 +12,11 @@ import pytest
 from matplotlib.colors import to_hex
 
 from onebasin.errors import OnebasinError
-from onebasin.figures import FIGURE_TABLES, FIGURES, style
+from onebasin.figures import style
 from onebasin.figures.pairwise_matrix import barrier_matrix
+from onebasin.registry import builtins
+
+FIGURES = builtins("figure")
 
 PARENTS = 0.11
 GROWTH = {"naive": 0.78, "weight_matching": 0.016, "ste": 0.009, "ste_mm": 0.0025}  # loss added by each further model
@@ -117,7 +120,7 @@ def _landscape(key):
 
 
 def draw(name, tables):
-    module, _, function = FIGURES[name].partition(":")
+    module, _, function = FIGURES[name]["function"].partition(":")
     return getattr(importlib.import_module(module), function)(tables)
 
 
@@ -258,7 +261,7 @@ def test_barriers_of_zero_and_losses_of_zero_are_drawn(tables):
         draw(name, zero)
 
 
-@pytest.mark.parametrize(("name", "table"), [(name, table) for name in FIGURES for table in FIGURE_TABLES[name]])
+@pytest.mark.parametrize(("name", "table"), [(name, table) for name in FIGURES for table in FIGURES[name]["tables"]])
 def test_an_empty_or_missing_table_is_named(tables, name, table):
     for bad in ({**tables, table: tables[table].head(0)}, {key: tables[key] for key in tables if key != table}):
         with pytest.raises(OnebasinError, match=f"'{table}' has no rows"):

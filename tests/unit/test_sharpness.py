@@ -4,10 +4,11 @@ import warnings
 import pytest
 import torch
 import torch.nn.functional as F
-from onebasin import seeding, sharpness
-from onebasin.errors import OnebasinError
 from torch import nn
 from torch.func import functional_call
+
+from onebasin import seeding, sharpness
+from onebasin.errors import OnebasinError
 
 
 def small_network(*widths, key=0, dtype=torch.float64):

@@ -6,8 +6,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from onebasin import tables
+
+from onebasin import summaries, tables
 from onebasin.errors import OnebasinError
+from onebasin.files import write_frame
 
 
 def _merged(trials: int = 3, methods: tuple[str, ...] = ("naive", "ste_mm")) -> pd.DataFrame:
@@ -38,14 +40,14 @@ def _cells(text: str) -> list[str]:
 
 def test_a_table_read_back_is_the_table_written(tmp_path: Path) -> None:
     frame = tables.check(_merged().round(6), "merged")
-    tables.write_csv(frame, tmp_path / "merged.csv")
+    write_frame(frame, tmp_path / "merged.csv")
     pd.testing.assert_frame_equal(tables.read_csv(tmp_path / "merged.csv", "merged"), frame)
 
 
 def test_types_survive_columns_that_look_like_others(tmp_path: Path) -> None:
     rows = [["007", "ste", 2, 0, True, 3, 4.0, 5, 1.0, True], ["007", "ste", 2, 0, False, 3, np.nan, 5, 1.0, False]]
     frame = tables.check(pd.DataFrame(rows, columns=tables.COLUMNS["acceleration"]), "acceleration")
-    tables.write_csv(frame, tmp_path / "table.csv")
+    write_frame(frame, tmp_path / "table.csv")
     again = tables.read_csv(tmp_path / "table.csv", "acceleration")
     pd.testing.assert_frame_equal(again, frame)
     assert again["experiment"].tolist() == ["007", "007"]
@@ -54,7 +56,7 @@ def test_types_survive_columns_that_look_like_others(tmp_path: Path) -> None:
 
 def test_the_same_frame_gives_the_same_bytes(tmp_path: Path) -> None:
     for name in ("first", "second"):
-        tables.write_csv(_merged(), tmp_path / name)
+        write_frame(_merged(), tmp_path / name)
     written = (tmp_path / "first").read_bytes()
     assert written == (tmp_path / "second").read_bytes()
     assert b"\r" not in written
@@ -65,7 +67,7 @@ def test_the_order_of_the_parts_does_not_matter(tmp_path: Path) -> None:
     parts = []
     for (method, trial), part in _merged().groupby(["method", "trial"]):
         parts.append(tmp_path / f"{method}-{trial}.csv")
-        tables.write_csv(part, parts[-1])
+        write_frame(part, parts[-1])
     forward = tables.collect(parts, "merged", methods=["ste_mm", "naive"])
     pd.testing.assert_frame_equal(forward, tables.collect(parts[::-1], "merged", methods=["ste_mm", "naive"]))
     assert forward["method"].unique().tolist() == ["ste_mm", "naive"]
@@ -74,21 +76,21 @@ def test_the_order_of_the_parts_does_not_matter(tmp_path: Path) -> None:
 
 
 def test_methods_without_a_place_come_last_by_name(tmp_path: Path) -> None:
-    tables.write_csv(_merged(methods=("b", "ste_mm", "a")), tmp_path / "part.csv")
+    write_frame(_merged(methods=("b", "ste_mm", "a")), tmp_path / "part.csv")
     assert tables.collect([tmp_path / "part.csv"], "merged", ["ste_mm"])["method"].unique().tolist() == [
         *("ste_mm", "a", "b")
     ]
 
 
 def test_models_are_text_with_merged_first_and_seeds_by_number(tmp_path: Path) -> None:
-    tables.write_csv(_sharpness(), tmp_path / "part.csv")
+    write_frame(_sharpness(), tmp_path / "part.csv")
     frame = tables.collect([tmp_path / "part.csv"], "sharpness")
     assert frame["model"].unique().tolist() == ["merged", "9", "10"]
 
 
 def test_a_part_without_rows_adds_nothing(tmp_path: Path) -> None:
-    tables.write_csv(_merged(), tmp_path / "full.csv")
-    tables.write_csv(_merged()[:0], tmp_path / "none.csv")
+    write_frame(_merged(), tmp_path / "full.csv")
+    write_frame(_merged()[:0], tmp_path / "none.csv")
     both = tables.collect([tmp_path / "none.csv", tmp_path / "full.csv"], "merged")
     pd.testing.assert_frame_equal(both, tables.collect([tmp_path / "full.csv"], "merged"))
     assert tables.collect([tmp_path / "none.csv"], "merged").empty
@@ -109,7 +111,7 @@ def test_a_part_without_rows_adds_nothing(tmp_path: Path) -> None:
 )
 def test_a_broken_file_is_refused_in_one_line_that_names_it(tmp_path: Path, damage, message: str) -> None:
     path = tmp_path / "merged.csv"
-    tables.write_csv(_merged(), path)
+    write_frame(_merged(), path)
     path.write_text(damage(path.read_text()))
     with pytest.raises(OnebasinError, match=message) as caught:
         tables.read_csv(path, "merged")
@@ -125,12 +127,12 @@ def test_an_absent_file_an_unknown_table_and_no_parts_are_refused(tmp_path: Path
     with pytest.raises(OnebasinError, match="no parts"):
         tables.collect([], "merged")
     with pytest.raises(OnebasinError, match="no summary"):
-        tables.summarise(_merged(), "interpolation")
+        summaries.summarise(_merged(), "interpolation")
 
 
 def test_a_summary_is_mean_and_sample_deviation_over_trials() -> None:
     frame = _merged()
-    row = tables.summarise(frame, "merged").query("method == 'ste_mm' and count == 10 and split == 'test'").iloc[0]
+    row = summaries.summarise(frame, "merged").query("method == 'ste_mm' and count == 10 and split == 'test'").iloc[0]
     losses = frame.query("method == 'ste_mm' and count == 10 and split == 'test'")["loss"].to_numpy()
     assert row["loss_mean"] == pytest.approx(losses.sum() / 3)
     assert row["loss_sd"] == pytest.approx(np.sqrt(((losses - losses.mean()) ** 2).sum() / 2))
@@ -144,29 +146,29 @@ def test_pairs_are_averaged_within_a_trial_before_trials_are_counted() -> None:
         for (a, b), barrier in {(0, 1): 1.0, (0, 2): 2.0, (1, 2): 6.0}.items()
     ]
     frame = pd.DataFrame(rows, columns=tables.KEYS["pairwise"] + ["barrier_loss", "barrier_accuracy"])
-    row = tables.summarise(frame, "pairwise").iloc[0]
+    row = summaries.summarise(frame, "pairwise").iloc[0]
     assert (row["barrier_loss_mean"], row["trials"]) == (8.0, 2)
     assert row["barrier_loss_sd"] == pytest.approx(np.std([3.0, 13.0], ddof=1))
 
 
 def test_sharpness_of_the_parents_is_apart_from_that_of_the_merged_model() -> None:
-    summary = tables.summarise(_sharpness(), "sharpness").query("estimator == 'trace'").set_index("role")
+    summary = summaries.summarise(_sharpness(), "sharpness").query("estimator == 'trace'").set_index("role")
     assert summary["value_mean"].to_dict() == {"merged": 100.5, "parents": 300.5}
 
 
 def test_a_diverged_trial_is_not_left_out_of_the_mean() -> None:
     frame = _merged()
     frame.loc[0, "loss"] = np.nan
-    summary = tables.summarise(frame, "merged")
+    summary = summaries.summarise(frame, "merged")
     assert summary["loss_mean"].isna().sum() == 1
     assert (summary["trials"] == 3).all()
 
 
 def test_markdown_and_latex_show_the_recomputed_numbers(tmp_path: Path) -> None:
     frame = _merged()
-    summary = tables.summarise(frame, "merged")
-    tables.write_markdown(summary, "merged", tmp_path / "table.md")
-    tables.write_latex(summary, "merged", tmp_path / "table.tex")
+    summary = summaries.summarise(frame, "merged")
+    summaries.write_markdown(summary, "merged", tmp_path / "table.md")
+    summaries.write_latex(summary, "merged", tmp_path / "table.tex")
     markdown, latex = ((tmp_path / f"table.{ending}").read_text() for ending in ("md", "tex"))
     cells = _cells(markdown)
     for _, rows in frame.groupby(["method", "count", "split"]):
@@ -184,7 +186,7 @@ def test_markdown_and_latex_show_the_recomputed_numbers(tmp_path: Path) -> None:
 
 def test_one_trial_shows_the_value_alone(tmp_path: Path) -> None:
     frame = _merged(trials=1)
-    tables.write_markdown(tables.summarise(frame, "merged"), "merged", tmp_path / "table.md", ["loss"])
+    summaries.write_markdown(summaries.summarise(frame, "merged"), "merged", tmp_path / "table.md", ["loss"])
     cells = _cells((tmp_path / "table.md").read_text())
     assert f"{frame['loss'][0]:.3f}" in cells
     assert not any("±" in cell for cell in cells)
@@ -193,30 +195,30 @@ def test_one_trial_shows_the_value_alone(tmp_path: Path) -> None:
 
 def test_different_numbers_of_trials_are_told(tmp_path: Path) -> None:
     frame = _merged().query("not (method == 'naive' and trial == 2)")
-    tables.write_markdown(tables.summarise(frame, "merged"), "merged", tmp_path / "table.md")
+    summaries.write_markdown(summaries.summarise(frame, "merged"), "merged", tmp_path / "table.md")
     assert "method (n = 2 to 3)" in (tmp_path / "table.md").read_text()
 
 
 def test_roles_and_warm_starts_stand_side_by_side(tmp_path: Path) -> None:
-    tables.write_markdown(tables.summarise(_sharpness(), "sharpness"), "sharpness", tmp_path / "sharpness.md")
+    summaries.write_markdown(summaries.summarise(_sharpness(), "sharpness"), "sharpness", tmp_path / "sharpness.md")
     sharpness = (tmp_path / "sharpness.md").read_text()
     assert _cells(sharpness)[:4] == ["method (n = 2)", "count", "merged", "parents"]
     assert _cells(sharpness)[-4:] == ["ste_mm", "2", "100 ± 1", "300 ± 1"]
     assert sharpness.count("## ") == 2
     rows = [["digits", "ste_mm", 5, 0, warm, 9, 9, scans, 1.0, True] for warm, scans in ((True, 10), (False, 50))]
-    summary = tables.summarise(pd.DataFrame(rows, columns=tables.COLUMNS["acceleration"]), "acceleration")
-    tables.write_markdown(summary, "acceleration", tmp_path / "acceleration.md", ["row_scans"])
+    summary = summaries.summarise(pd.DataFrame(rows, columns=tables.COLUMNS["acceleration"]), "acceleration")
+    summaries.write_markdown(summary, "acceleration", tmp_path / "acceleration.md", ["row_scans"])
     assert _cells((tmp_path / "acceleration.md").read_text())[2:4] == ["row scans, warm start", "row scans, cold start"]
 
 
 def test_every_summarised_table_can_be_set_even_without_rows(tmp_path: Path) -> None:
-    for name in tables.QUANTITIES:
-        summary = tables.summarise(pd.DataFrame(columns=tables.COLUMNS[name]), name)
-        tables.write_markdown(summary, name, tmp_path / "none.md")
-        tables.write_latex(summary, name, tmp_path / "none.tex")
+    for name in summaries.QUANTITIES:
+        summary = summaries.summarise(pd.DataFrame(columns=tables.COLUMNS[name]), name)
+        summaries.write_markdown(summary, name, tmp_path / "none.md")
+        summaries.write_latex(summary, name, tmp_path / "none.tex")
         assert (tmp_path / "none.md").read_text() == "No data.\n"
 
 
 def test_an_unknown_quantity_is_refused(tmp_path: Path) -> None:
     with pytest.raises(OnebasinError, match="no quantity speed"):
-        tables.write_markdown(tables.summarise(_merged(), "merged"), "merged", tmp_path / "table.md", ["speed"])
+        summaries.write_markdown(summaries.summarise(_merged(), "merged"), "merged", tmp_path / "table.md", ["speed"])

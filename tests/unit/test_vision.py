@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from onebasin import vision
 from onebasin.errors import OnebasinError
 from onebasin.vision import torchvision

@@ -383,10 +383,11 @@ EFFECTS: dict[str, Effect] = {
 def write_rst(claims: pd.DataFrame, path: str | Path) -> None:
     """Write the verdicts of `evaluate` as reStructuredText for the head of a report: one paragraph a claim."""
     parts = []
-    for row in claims.itertuples():
-        interval = "" if math.isnan(row.effect) else f" Effect {_show(Interval(row.effect, row.low, row.high))}."
-        head = f"**{row.claim} of {row.paper}, {row.experiment}: {row.verdict}**"
-        parts.append(f"{head}\n    {row.statement}.{interval}\n")
+    for row in claims.to_dict("records"):
+        known = not math.isnan(row["effect"])
+        interval = f" Effect {_show(Interval(row['effect'], row['low'], row['high']))}." if known else ""
+        head = f"**{row['claim']} of {row['paper']}, {row['experiment']}: {row['verdict']}**"
+        parts.append(f"{head}\n    {row['statement']}.{interval}\n")
     write_text(path, "\n".join(parts))
 
 

@@ -1,6 +1,6 @@
 """Evaluation: loss and accuracy of models, their ensemble, and of the lines between them.
 
-Losses are mean cross-entropies in nats, accuracies fractions of one. The barrier of a merged model is its loss minus the
+Losses are mean cross-entropies in nats, accuracies fractions of one. A merged model's barrier is its loss minus the
 mean loss of its parents; that of a pair is the largest excess of the loss over the straight line between the two ends
 (Frankle et al. 2020; Ito et al. 2025). Barriers of accuracy are the other way round: a loss of accuracy is positive.
 """
@@ -11,7 +11,7 @@ from collections.abc import Iterable
 import pandas as pd
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional as F
 
 from onebasin.data import Data, Split
 from onebasin.models import Models, forward

@@ -59,10 +59,16 @@ class Experiment:
 
     def method_settings(self, method: str) -> dict[str, Any]:
         """The settings that reach the method's function."""
-        return {key: value for key, value in self["methods"][method].items() if key not in ("function", "model_by_model")}
+        return {
+            key: value for key, value in self["methods"][method].items() if key not in ("function", "model_by_model")
+        }
+
+    def searched_counts(self, method: str) -> list[int]:
+        """The counts that a method searches for: all, or the largest if it `is_model_by_model`."""
+        return [self.largest] if self.is_model_by_model(method) else self.counts
 
     def is_model_by_model(self, method: str) -> bool:
-        """Whether a method treats every model apart from the others, so that the first N permutations serve N models."""
+        """Whether a method treats every model apart from the others, so that its first N permutations serve N."""
         facts = builtins("method").get(method, self["methods"][method])
         return bool(facts.get("model_by_model", False))
 
@@ -84,12 +90,14 @@ def _check(experiment: Experiment) -> None:
     need, have = experiment.largest * len(experiment.trials), len(experiment["seeds"])
     if need > have:
         raise OnebasinError(
-            f"config: {where}.counts: {len(experiment.trials)} trials of {experiment.largest} models need {need} seeds, "
+            f"config: {where}.counts: {len(experiment.trials)} trials of {experiment.largest} need {need} seeds; "
             f"{where}.seeds has {have}; add seeds, or lower counts or trials"
         )
     plane = experiment["landscape"]
     if plane["trial"] not in experiment.trials:
-        raise OnebasinError(f"config: {where}.landscape.trial: {plane['trial']} is not below trials ({len(experiment.trials)})")
+        raise OnebasinError(
+            f"config: {where}.landscape.trial: {plane['trial']} is not below trials ({len(experiment.trials)})"
+        )
 
 
 class SchemaError(Protocol):

@@ -4,8 +4,12 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from onebasin.errors import OnebasinError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @contextmanager
@@ -33,3 +37,12 @@ def write_text(path: str | Path, text: str) -> None:
     """Write `text` as UTF-8, atomically."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8", newline="\n")
+
+
+def write_frame(frame: "pd.DataFrame", path: str | Path) -> None:
+    """Write a data frame as CSV, atomically: nine significant digits, NaN as an empty cell, no index.
+
+    The same frame gives the same bytes on every machine.
+    """
+    with replacing(path) as temporary:
+        frame.to_csv(temporary, index=False, float_format="%.9g", lineterminator="\n", encoding="utf-8")

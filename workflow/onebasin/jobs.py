@@ -38,7 +38,12 @@ def _log_into(path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     logging.captureWarnings(capture=True)
     logging.basicConfig(
-        filename=path, filemode="w", level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", force=True
+        filename=path,
+        filemode="w",
+        level=logging.INFO,
+        format="%(asctime)s %(message)s",
+        datefmt="%H:%M:%S",
+        force=True,
     )
 
 

@@ -4,13 +4,13 @@ Every model has its own initialisation and its own order of the data, both named
 on the company it is trained in. The batched products give each model what it would get alone.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 import torch
 from torch import Tensor
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional as F
 
 from onebasin.data import Data, batches
 from onebasin.errors import OnebasinError
@@ -18,7 +18,7 @@ from onebasin.models import Models, forward_stack, initial, new_network, stacked
 from onebasin.progress import track
 from onebasin.seeding import generator
 
-OPTIMIZERS: dict[str, type[torch.optim.Optimizer]] = {"adam": torch.optim.Adam, "sgd": torch.optim.SGD}
+OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {"adam": torch.optim.Adam, "sgd": torch.optim.SGD}
 
 
 def train(
@@ -84,7 +84,9 @@ def _step(
 def _check_finite(losses: Tensor, seeds: Sequence[int], epoch: int) -> None:
     for seed, finite in zip(seeds, torch.isfinite(losses).tolist(), strict=True):
         if not finite:
-            raise OnebasinError(f"training: the loss of seed {seed} is not finite in epoch {epoch + 1}; lower training.lr")
+            raise OnebasinError(
+                f"training: the loss of seed {seed} is not finite in epoch {epoch + 1}; lower training.lr"
+            )
 
 
 def _names(seeds: Sequence[int]) -> str:

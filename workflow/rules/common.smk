@@ -9,7 +9,7 @@ from snakemake.utils import validate
 WORKFLOW = Path(str(workflow.current_basedir)).parent
 # the library that jobs import is the one that stands beside these rules, whatever else is installed
 sys.path.insert(0, str(WORKFLOW))
-os.environ["PYTHONPATH"] = os.pathsep.join([str(WORKFLOW), *filter(None, [os.environ.get("PYTHONPATH")])])
+os.environ.update(PYTHONPATH=os.pathsep.join([str(WORKFLOW), *filter(None, [os.environ.get("PYTHONPATH")])]))
 
 from onebasin.errors import OnebasinError
 from onebasin.experiment import explain, plan_stacks, read_experiments, read_stacks, write_stacks
@@ -64,3 +64,77 @@ def of_counts(experiment, kind, counts):
     """The permutations or merged models of a method and trial (both left as wildcards), one file a count."""
     pattern = "results/{name}/{kind}/{{method}}/n{count}-t{{trial}}.safetensors"
     return expand(pattern, name=experiment.name, kind=kind, count=counts)
+
+
+def remember_stacks():
+    for experiment, stacks in STACKS.items():
+        write_stacks(STACKS_FILE.format(experiment=experiment), stacks)
+
+
+SUMMARISED = ["merged", "pairwise", "sharpness", "top_eigenvalue", "timing", "acceleration"]
+LONG = ["interpolation", "landscape"]
+
+
+def parts_of(experiment):
+    """The jobs' measurements that make up the tables of an experiment, by table."""
+    runs = {"name": experiment.name, "method": list(experiment["methods"]), "trial": experiment.trials}
+    parts = {
+        "merged": expand("results/{name}/evaluation/{method}/t{trial}-merged.csv", **runs),
+        "pairwise": expand("results/{name}/evaluation/{method}/t{trial}-pairwise.csv", **runs),
+        "interpolation": expand("results/{name}/evaluation/{method}/t{trial}-interpolation.csv", **runs),
+        "sharpness": expand("results/{name}/sharpness/{method}/t{trial}.csv", **runs),
+        "top_eigenvalue": expand("results/{name}/sharpness/{method}/t{trial}-top_eigenvalue.csv", **runs),
+        "timing": [
+            f"results/{experiment.name}/timing/{method}/n{count}-t{trial}.csv"
+            for method in experiment["methods"]
+            for trial in experiment.trials
+            for count in experiment.searched_counts(method)
+        ],
+    }
+    if experiment.plane_count:
+        parts["landscape"] = expand("results/{name}/landscape/{method}.csv", **runs)
+    if "ste_mm" in experiment["methods"]:
+        parts["acceleration"] = expand("results/{name}/acceleration/t{trial}.csv", **runs)
+    return {table: list(dict.fromkeys(files)) for table, files in parts.items()}
+
+
+def tables_of(experiment):
+    """The table files of an experiment, keyed `<table>_<suffix>`: all as CSV, summaries for readers as well."""
+    return {
+        f"{table}_{suffix}": f"results/{experiment.name}/tables/{table}.{suffix}"
+        for table in parts_of(experiment)
+        for suffix in (["csv", "md", "tex", "html"] if table in SUMMARISED else ["csv"])
+    }
+
+
+def in_report(experiment, key, path):
+    """The file marked for the report, if it is a summary that a browser shows."""
+    table, _, suffix = key.rpartition("_")
+    if suffix != "html":
+        return path
+    return report(
+        path,
+        caption=f"../report/table_{table}.rst",
+        category="3. Tables",
+        subcategory=experiment.name,
+        labels={"table": table.replace("_", " ")},
+    )
+
+
+def figures_of(experiment):
+    """The figures whose tables the experiment has."""
+    return [name for name, facts in builtins("figure").items() if set(facts["tables"]) <= set(parts_of(experiment))]
+
+
+CHECKPOINTS = [
+    f"results/{experiment.name}/models/seed-{seed}.safetensors"
+    for experiment in EXPERIMENTS.values()
+    for seed in experiment["seeds"]
+]
+TABLES = [path for experiment in EXPERIMENTS.values() for path in tables_of(experiment).values()]
+FIGURES = [
+    f"results/{experiment.name}/figures/{figure}.{suffix}"
+    for experiment in EXPERIMENTS.values()
+    for figure in figures_of(experiment)
+    for suffix in ("pdf", "png")
+]

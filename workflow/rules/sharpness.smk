@@ -41,12 +41,12 @@ for experiment in EXPERIMENTS.values():
         output:
             sharpness=f"results/{experiment.name}/sharpness/{{method}}/t{{trial}}.csv",
             top_eigenvalue=f"results/{experiment.name}/sharpness/{{method}}/t{{trial}}-top_eigenvalue.csv",
-        wildcard_constraints:
-            method="|".join(experiment["methods"]),
         log:
             f"results/{experiment.name}/logs/sharpness/{{method}}-t{{trial}}.log",
         benchmark:
             f"results/{experiment.name}/benchmarks/sharpness/{{method}}-t{{trial}}.tsv"
+        wildcard_constraints:
+            method="|".join(experiment["methods"]),
         conda:
             CONDA
         threads: config["threads"]

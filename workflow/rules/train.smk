@@ -30,8 +30,3 @@ for experiment in EXPERIMENTS.values():
                 code=code("train.py", experiment.function_of("data"), experiment.function_of("network")),
             script:
                 "../scripts/train.py"
-
-
-def remember_stacks():
-    for experiment, stacks in STACKS.items():
-        write_stacks(STACKS_FILE.format(experiment=experiment), stacks)

@@ -2,10 +2,10 @@
 
 from onebasin.analysis.acceleration import compare_warm_start
 from onebasin.data import load_data
+from onebasin.files import write_frame
 from onebasin.jobs import job
 from onebasin.models import load_models
 from onebasin.symmetry.trace import trace
-from onebasin.tables import write_csv
 
 params = snakemake.params
 with job(snakemake.log[0], **params.compute) as device:
@@ -14,4 +14,4 @@ with job(snakemake.log[0], **params.compute) as device:
     spec = trace(models.network, models.example_input)
     table = compare_warm_start(models, spec, data, params.settings, params.seed, "acceleration", params.trial)
     run = {"experiment": params.experiment, "method": "ste_mm", "count": len(models), "trial": params.trial}
-    write_csv(table.assign(**run), snakemake.output[0], "acceleration")
+    write_frame(table.assign(**run), snakemake.output[0])

@@ -3,8 +3,9 @@
 import pandas as pd
 
 from onebasin import claims
+from onebasin.files import write_frame
 from onebasin.jobs import job
-from onebasin.tables import read_csv, write_csv
+from onebasin.tables import read_csv
 
 with job(snakemake.log[0], **snakemake.params.compute):
     tables = {
@@ -13,6 +14,6 @@ with job(snakemake.log[0], **snakemake.params.compute):
         if name != "rules"
     }
     verdicts = claims.evaluate(claims.load(snakemake.input.rules), tables, snakemake.params.experiments)
-    write_csv(verdicts, snakemake.output.csv, "claims")
+    write_frame(verdicts, snakemake.output.csv)
     claims.write_markdown(verdicts, snakemake.output.md)
     claims.write_rst(verdicts, snakemake.output.rst)

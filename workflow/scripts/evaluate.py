@@ -4,12 +4,12 @@ import pandas as pd
 
 from onebasin.data import load_data
 from onebasin.evaluation import evaluate_merged, interpolation_curves, pairwise_barriers
+from onebasin.files import write_frame
 from onebasin.jobs import job
 from onebasin.merging import permuted_models
 from onebasin.models import load_merged, load_models
 from onebasin.symmetry.permutations import load_permutations
 from onebasin.symmetry.trace import trace
-from onebasin.tables import write_csv
 
 params = snakemake.params
 with job(snakemake.log[0], **params.compute) as device:
@@ -27,4 +27,4 @@ with job(snakemake.log[0], **params.compute) as device:
         tables["pairwise"].append(pairwise_barriers(curves).assign(**run))
         tables["interpolation"].append(curves.assign(**run))
     for name, parts in tables.items():
-        write_csv(pd.concat(parts), snakemake.output[name], name)
+        write_frame(pd.concat(parts), snakemake.output[name])

@@ -2,12 +2,12 @@
 
 from onebasin.analysis.landscape import landscape
 from onebasin.data import load_data
+from onebasin.files import write_frame
 from onebasin.jobs import job
 from onebasin.merging import permuted_models
 from onebasin.models import load_models
 from onebasin.symmetry.permutations import load_permutations
 from onebasin.symmetry.trace import trace
-from onebasin.tables import write_csv
 
 params = snakemake.params
 settings = params.landscape
@@ -18,4 +18,4 @@ with job(snakemake.log[0], **params.compute) as device:
     permuted = permuted_models(models, spec, load_permutations(snakemake.input.permutations, spec, models.seeds))
     surface = landscape(permuted, data.split(settings["split"]), settings["resolution"])
     run = {"experiment": params.experiment, "method": params.method, "count": len(models), "trial": settings["trial"]}
-    write_csv(surface.assign(split=settings["split"], **run), snakemake.output[0], "landscape")
+    write_frame(surface.assign(split=settings["split"], **run), snakemake.output[0])

@@ -6,13 +6,13 @@ import time
 import pandas as pd
 
 from onebasin.data import load_data
+from onebasin.files import write_frame
 from onebasin.jobs import job, peak_memory_mb
 from onebasin.models import load_models
 from onebasin.registry import resolve
 from onebasin.seeding import generator
 from onebasin.symmetry.permutations import save_permutations
 from onebasin.symmetry.trace import trace
-from onebasin.tables import write_csv
 
 params = snakemake.params
 with job(snakemake.log[0], **params.compute) as device:
@@ -30,4 +30,4 @@ with job(snakemake.log[0], **params.compute) as device:
         save_permutations(path, permutations.first(count), models=models.seeds[:count], **facts)
     timing = {"experiment": params.experiment, "method": params.method, "count": len(models), "trial": params.trial}
     timing |= {"seconds": seconds, "steps": permutations.work["steps"], "peak_memory_mb": peak_memory_mb()}
-    write_csv(pd.DataFrame([timing]), snakemake.output.timing, "timing")
+    write_frame(pd.DataFrame([timing]), snakemake.output.timing)

@@ -1,11 +1,11 @@
 """Write the configuration as it was used, and the versions and machine that the results come from."""
 
 import yaml
-from onebasin.files import write_text
+
+from onebasin.files import write_frame, write_text
 from onebasin.jobs import job
 from onebasin.provenance import provenance
-from onebasin.tables import write_csv
 
 with job(snakemake.log[0], **snakemake.params.compute):
-    write_csv(provenance(**snakemake.params.compute), snakemake.output[0])
+    write_frame(provenance(**snakemake.params.compute), snakemake.output[0])
     write_text(snakemake.output[1], yaml.safe_dump(snakemake.params.config, sort_keys=False))

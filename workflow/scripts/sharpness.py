@@ -3,10 +3,10 @@
 import pandas as pd
 
 from onebasin.data import load_data
+from onebasin.files import write_frame
 from onebasin.jobs import job
 from onebasin.models import load_merged, new_network
 from onebasin.sharpness import measure_sharpness
-from onebasin.tables import write_csv
 
 params = snakemake.params
 with job(snakemake.log[0], **params.compute) as device:
@@ -24,4 +24,4 @@ with job(snakemake.log[0], **params.compute) as device:
             own = of_parents[of_parents["model"].isin(seeds)]
             table.append(pd.concat([part.assign(model="merged", split=split), own]).assign(**run))
     for name, table in zip(["sharpness", "top_eigenvalue"], tables, strict=True):
-        write_csv(pd.concat(table), snakemake.output[name], name)
+        write_frame(pd.concat(table), snakemake.output[name])

@@ -3,10 +3,10 @@
 import pandas as pd
 
 from onebasin.data import load_data
+from onebasin.files import write_frame
 from onebasin.jobs import job
 from onebasin.models import load_models
 from onebasin.sharpness import measure_sharpness
-from onebasin.tables import write_csv
 
 params = snakemake.params
 with job(snakemake.log[0], **params.compute) as device:
@@ -19,4 +19,4 @@ with job(snakemake.log[0], **params.compute) as device:
     ]
     for output, parts in zip(snakemake.output, zip(*measured, strict=True), strict=True):
         parts = [part.assign(model=seed, split=split) for seed, part in zip(models.seeds, parts, strict=True)]
-        write_csv(pd.concat(parts), output)
+        write_frame(pd.concat(parts), output)

@@ -1,7 +1,7 @@
 """Train the models of one stack; write a checkpoint and a history per seed."""
 
 from onebasin.data import load_data
-from onebasin.files import replacing
+from onebasin.files import write_frame
 from onebasin.jobs import job
 from onebasin.models import save_model
 from onebasin.training import train
@@ -13,5 +13,4 @@ with job(snakemake.log[0], **params.compute) as device:
     for index, seed in enumerate(models.seeds):
         made = {"network": params.network, "training": params.training, "data": params.data, "root": params.seed}
         save_model(snakemake.output.models[index], models, index, data.classes, made)
-        with replacing(snakemake.output.history[index]) as path:
-            history[history["seed"] == seed].to_csv(path, index=False, float_format="%.9g")
+        write_frame(history[history["seed"] == seed], snakemake.output.history[index])

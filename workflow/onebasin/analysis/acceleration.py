@@ -28,8 +28,8 @@ def compare_warm_start(
         key: names the random stream of both runs.
 
     Returns:
-        A row each: `warm_start, steps, assignments, row_scans, objective, identical`; the objective is the mean squared
-        L2 distance of the permuted models to their mean, `identical` whether the permutations are those with warm start.
+        A row each: `warm_start, steps, assignments, row_scans, objective, identical`. The objective is the mean squared
+        L2 distance of the permuted models to their mean; `identical`: the permutations are those with warm start.
     """
     device = data.train.labels.device
     found = {

@@ -31,7 +31,7 @@ def landscape(permuted: Models, split: Split, resolution: int) -> pd.DataFrame:
         raise OnebasinError(f"landscape: a plane needs three models, given {len(permuted)}; use a count of 3 or more")
     three = [permuted[model] for model in range(3)]
     origin, axes, corners = _plane(three)
-    low, high = corners.min(dim=0).values, corners.max(dim=0).values
+    low, high = corners.amin(dim=0), corners.amax(dim=0)
     margin = MARGIN * (high - low).max()
     xs, ys = (torch.linspace(float(low[k] - margin), float(high[k] + margin), resolution).tolist() for k in (0, 1))
     places = [("grid", x, y) for y in ys for x in xs]
@@ -39,7 +39,9 @@ def landscape(permuted: Models, split: Split, resolution: int) -> pd.DataFrame:
         (point, x, y, *measure(permuted.network, _at(origin, axes, x, y), split))
         for point, x, y in track(places, "loss on the plane", len(places))
     ]
-    named = list(zip([*map(str, permuted.seeds[:3]), "merged"], [*three, mean(permuted.first(3).parameters)], strict=True))
+    named = list(
+        zip([*map(str, permuted.seeds[:3]), "merged"], [*three, mean(permuted.first(3).parameters)], strict=True)
+    )
     spots = [*corners.tolist(), corners.mean(dim=0).tolist()]
     rows += [
         (point, x, y, *measure(permuted.network, parameters, split))

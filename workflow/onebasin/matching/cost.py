@@ -41,9 +41,7 @@ def _units(stack: Tensor, axis: Axis) -> Tensor:
     return stack.movedim(axis.axis + 1, 1).reshape(stack.shape[0], stack.shape[axis.axis + 1], -1)
 
 
-def _permute_others(
-    stack: Tensor, axis: Axis, spec: Spec, indices: Mapping[str, Tensor], group: Group
-) -> Tensor:
+def _permute_others(stack: Tensor, axis: Axis, spec: Spec, indices: Mapping[str, Tensor], group: Group) -> Tensor:
     for other, name in spec.axes_of(axis.tensor).items():
         if name != group.name:
             stack = take_along(stack, other + 1, indices[name])

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional as F
 
 from onebasin.data import Data, Split, batches
 from onebasin.matching.latents import start_latents, with_reference
@@ -50,7 +50,7 @@ def ste(
 def gradients_at_midpoints(
     network: torch.nn.Module, first: Parameters, permuted: Parameters, split: Split, batch: torch.Tensor
 ) -> Parameters:
-    """The gradients `[pairs, ...]` of the batch's mean cross-entropy at the midpoints of `first` and each `permuted`."""
+    """The gradients `[pairs, ...]` of the batch's mean cross-entropy, midway between `first` and each `permuted`."""
     midpoints = {name: ((tensor + permuted[name]) / 2).requires_grad_() for name, tensor in first.items()}
     pairs = len(next(iter(permuted.values())))
     images = split.images[batch].expand(pairs, -1, *[-1] * (split.images.dim() - 1))

@@ -63,7 +63,8 @@ class Matcher:
             group.name: Duals(np.zeros((models, group.size)), np.zeros((models, group.size))) for group in spec.groups
         }
         self._neighbours = {
-            group.name: [i for i, g in enumerate(spec.groups) if g.name in spec.neighbours(group)] for group in spec.groups
+            group.name: [i for i, g in enumerate(spec.groups) if g.name in spec.neighbours(group)]
+            for group in spec.groups
         }
 
     def match(self, target: Mapping[str, Tensor], source: Mapping[str, Tensor], models: Sequence[int]) -> bool:
@@ -116,7 +117,9 @@ class Matcher:
         self.row_scans += int(found.row_scans.sum())
         duals.rows[models], duals.columns[models] = found.duals.rows, found.duals.columns
         improved = _total(costs, found.columns) < _total(costs, old)  # not <=: ties must not keep the sweeps going
-        self.indices[group.name][models[improved]] = torch.from_numpy(found.columns[improved]).to(present[group.name].device)
+        self.indices[group.name][models[improved]] = torch.from_numpy(found.columns[improved]).to(
+            present[group.name].device
+        )
         return improved
 
 

@@ -1,4 +1,4 @@
-"""The multilayer perceptron of Git Re-Basin and STE-MM: flatten, ReLU layers of one width with biases, linear output."""
+"""The multilayer perceptron of Git Re-Basin and STE-MM: ReLU layers of one width with biases, a linear output."""
 
 import itertools
 import math

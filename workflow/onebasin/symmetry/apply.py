@@ -41,7 +41,7 @@ def permute_tensor(
 
 
 def take_along(tensor: Tensor, axis: int, indices: Tensor) -> Tensor:
-    """`tensor` `[N, ...]` with `axis` (counted with the model axis) of each model in the order of its row of `indices`."""
+    """`tensor` `[N, ...]` with `axis` (the model axis counts) of each model in the order of its row of `indices`."""
     return torch.stack([model.index_select(axis - 1, index) for model, index in zip(tensor, indices, strict=True)])
 
 

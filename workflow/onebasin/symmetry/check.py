@@ -41,7 +41,9 @@ def _check_axes(module: nn.Module, spec: Spec) -> None:
                 raise OnebasinError(f"group {group.name}: the network has no tensor {axis.tensor}")
             shape = tuple(tensors[axis.tensor].shape)
             if axis.axis >= len(shape) or shape[axis.axis] != group.size:
-                raise OnebasinError(f"group {group.name}: axis {axis.axis} of {axis.tensor} {shape} is not {group.size}")
+                raise OnebasinError(
+                    f"group {group.name}: axis {axis.axis} of {axis.tensor} {shape} is not {group.size}"
+                )
 
 
 def _with_random_parameters(module: nn.Module, generator: torch.Generator) -> nn.Module:
@@ -50,7 +52,8 @@ def _with_random_parameters(module: nn.Module, generator: torch.Generator) -> nn
     with torch.no_grad():
         for parameter in module.parameters():
             scale = parameter.std() if parameter.numel() > 1 else parameter.abs().sum()
-            parameter += (scale + 0.01) * torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
+            noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
+            parameter.add_((scale + 0.01) * noise)
     return module
 
 

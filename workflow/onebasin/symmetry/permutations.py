@@ -45,7 +45,9 @@ def load_permutations(path: str | Path, spec: Spec, seeds: tuple[int, ...]) -> P
     """
     artifact = artifacts.load(path, "permutations")
     if tuple(artifact.facts["models"]) != seeds:
-        raise OnebasinError(f"{path}: made for models {artifact.facts['models']}, not {list(seeds)}; {artifacts.REMAKE}")
+        raise OnebasinError(
+            f"{path}: made for models {artifact.facts['models']}, not {list(seeds)}; {artifacts.REMAKE}"
+        )
     check_indices(artifact.tensors, spec, len(seeds), path)
     return Permutations(artifact.tensors, artifact.facts["work"])
 

@@ -1,4 +1,6 @@
-"""Deriving the spec of a network from the network itself. Here: a sequence of linear layers and elementwise functions."""
+"""Deriving the spec of a network from itself. Here: a sequence of linear layers and elementwise functions."""
+
+import itertools
 
 import torch
 from torch import Tensor, nn
@@ -32,7 +34,7 @@ def trace(module: nn.Module, example_input: Tensor) -> Spec:
                 "use nn.Linear and elementwise activations"
             )
     groups = []
-    for (name, layer), (after, _) in zip(linear[:-1], linear[1:], strict=True):
+    for (name, layer), (after, _) in itertools.pairwise(linear):
         leaving = [Axis(f"{name}.weight", 0)]
         if layer.bias is not None:
             leaving.append(Axis(f"{name}.bias", 0))

@@ -1,0 +1,22 @@
+import pytest
+import torch
+
+from onebasin.data import Data, Split
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_thread():
+    """Results depend on the number of threads in their last bits."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def tiny_data():
+    """Forty training images [1, 2, 3] of three classes that can be told apart, ten test images."""
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(50) % 3
+    images = torch.randn(3, 1, 2, 3, generator=generator)[labels] + 0.3 * torch.randn(50, 1, 2, 3, generator=generator)
+    return Data(Split(images[:40], labels[:40]), Split(images[40:], labels[40:]), classes=3)

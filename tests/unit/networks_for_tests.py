@@ -1,0 +1,88 @@
+"""Small models, data and permuted copies that several test files build on."""
+
+import functools
+
+import torch
+from torch import nn
+
+from onebasin import seeding
+from onebasin.data import Data, Split, digits
+from onebasin.models import Models, initial, stacked
+from onebasin.symmetry.apply import compose, permute_stack, random_permutations
+from onebasin.symmetry.spec import Spec
+from onebasin.symmetry.trace import trace
+from onebasin.training import train
+
+
+def stream(*key):
+    return seeding.generator("test", *key)
+
+
+def spec_of(models: Models) -> Spec:
+    dtype = next(models.network.parameters()).dtype
+    return trace(models.network, models.example_input.to(dtype))
+
+
+def random_mlps(count, inputs=5, widths=(6, 4), classes=3, key=0, dtype=torch.float32) -> Models:
+    """Untrained MLPs with hidden layers of different widths, PyTorch's default initialisation."""
+    networks = [_mlp(inputs, widths, classes, key, model).to(dtype) for model in range(count)]
+    return Models(networks[0].eval(), stacked([*map(initial, networks)]), tuple(range(count)), (1, 1, inputs))
+
+
+def _mlp(inputs, widths, classes, *key):
+    with seeding.global_rng("network", *key):
+        layers, size = [nn.Flatten()], inputs
+        for width in widths:
+            layers += [nn.Linear(size, width), nn.ReLU()]
+            size = width
+        return nn.Sequential(*layers, nn.Linear(size, classes))
+
+
+def random_data(inputs=5, classes=3, train=24, test=15, key=0, dtype=torch.float32) -> Data:
+    def split(n, name):
+        images = torch.randn(n, 1, 1, inputs, generator=stream("images", name, key), dtype=dtype)
+        return Split(images, torch.randint(0, classes, (n,), generator=stream("labels", name, key)))
+
+    return Data(split(train, "train"), split(test, "test"), classes)
+
+
+def permuted_copies(parameters, spec, count, key=0, noise=0.0):
+    """A stack of `count` copies of one model, each with other permutations, which are returned too."""
+    planted = random_permutations(spec, count, stream("planted", key))
+    stack = {name: tensor.expand(count, *tensor.shape).contiguous() for name, tensor in parameters.items()}
+    stack = permute_stack(stack, spec, planted)
+    draws = stream("noise", key)
+    return {n: t + noise * torch.randn(t.shape, generator=draws, dtype=t.dtype) for n, t in stack.items()}, planted
+
+
+def copies_of(models: Models, model: int, count: int, key=0, noise=0.0) -> Models:
+    """Permuted copies of one of the models, as models."""
+    stack, _ = permuted_copies(models[model], spec_of(models), count, key, noise)
+    return Models(models.network, stack, tuple(range(count)), models.input_shape)
+
+
+def coincide(planted, found) -> bool:
+    """Whether `found` brings copies that were permuted by `planted` into one order."""
+    return all(torch.equal(index, index[:1].expand_as(index)) for index in compose(planted, found).values())
+
+
+def few_digits(train=400, test=200) -> Data:
+    data = _digits()
+    return Data(*(Split(s.images[:n], s.labels[:n]) for s, n in ((data.train, train), (data.test, test))), data.classes)
+
+
+@functools.cache
+def _digits() -> Data:
+    return digits()
+
+
+@functools.cache
+def trained_mlps(count=3, width=24, depth=3, epochs=8) -> Models:
+    """MLPs trained for a second on a few of the digits; not to be changed in place."""
+    settings = {"optimizer": "adam", "lr": 0.003, "weight_decay": 0.0, "batch": 50, "epochs": epochs}
+    return train({"name": "mlp", "width": width, "depth": depth}, few_digits(), settings, range(count), root=0)[0]
+
+
+def same(a, b) -> bool:
+    """Whether two dictionaries of tensors are equal, bit by bit."""
+    return a.keys() == b.keys() and all(torch.equal(tensor, b[name]) for name, tensor in a.items())

@@ -1,0 +1,132 @@
+"""The gains of assigning units to units, against plain loops and against every permutation there is."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from networks_for_tests import random_mlps, spec_of, stream
+
+from onebasin.matching.cost import gains
+from onebasin.symmetry.apply import compose, permute_stack, random_permutations
+from onebasin.symmetry.spec import Axis, Group, Spec
+
+CONVOLUTIONS = Spec(
+    (
+        Group("narrow", 3, (Axis("first", 0), Axis("first_bias", 0), Axis("second", 1))),
+        Group("wide", 5, (Axis("second", 0), Axis("shortcut", 0), Axis("last", 1))),
+    )
+)
+CONVOLUTION_SHAPES = {
+    "first": (3, 2, 2, 2),
+    "first_bias": (3,),
+    "second": (5, 3, 2, 1),
+    "shortcut": (5, 2, 1, 1),
+    "last": (4, 5),
+}
+
+
+def one_hot(index):
+    """The permutation matrix P with (P x)[i] = x[index[i]]."""
+    return np.eye(len(index))[index]
+
+
+def gains_by_loops(target, source, spec, indices, group):
+    """G [n, n] of one model, entry by entry; other groups are permuted by their matrices."""
+    total = np.zeros((group.size, group.size))
+    for axis in group.axes:
+        ours, theirs = target[axis.tensor].numpy(), source[axis.tensor].numpy()
+        for other, name in spec.axes_of(axis.tensor).items():
+            if name != group.name:
+                theirs = np.moveaxis(np.tensordot(one_hot(indices[name].numpy()), theirs, axes=(1, other)), 0, other)
+        for i, j in itertools.product(range(group.size), repeat=2):
+            mine, yours = np.take(ours, i, axis.axis), np.take(theirs, j, axis.axis)
+            total[i, j] += sum(a * b for a, b in zip(mine.flat, yours.flat, strict=True))
+    return total
+
+
+def assert_gains_are_those_of_loops(target, source, spec, indices):
+    for group in spec.groups:
+        found = gains(target, source, spec, indices, group)
+        for model in range(len(found)):
+            own = [{name: tensor[model] for name, tensor in part.items()} for part in (target, source, indices)]
+            expected = gains_by_loops(own[0], own[1], spec, own[2], group)
+            np.testing.assert_allclose(found[model].numpy(), expected, rtol=1e-10, atol=1e-12)
+
+
+def two_stacks(count, key=0, **sizes):
+    """Targets, sources and the spec, in float64."""
+    both = random_mlps(2 * count, key=key, dtype=torch.float64, **sizes)
+    target = {name: tensor[:count] for name, tensor in both.parameters.items()}
+    return target, {name: tensor[count:] for name, tensor in both.parameters.items()}, spec_of(both)
+
+
+@settings(max_examples=25, deadline=None, derandomize=True)
+@given(
+    count=st.integers(1, 3),
+    widths=st.lists(st.integers(1, 6), min_size=1, max_size=3).map(tuple),
+    inputs=st.integers(1, 5),
+    key=st.integers(0, 10**6),
+)
+def test_gains_of_mlps_are_those_of_plain_loops(count, widths, inputs, key):
+    target, source, spec = two_stacks(count, key, widths=widths, inputs=inputs)
+    assert_gains_are_those_of_loops(target, source, spec, random_permutations(spec, count, stream("present", key)))
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_gains_of_tensors_with_more_axes_are_those_of_plain_loops(count):
+    draws = stream("convolutions")
+    target, source = (
+        {name: torch.randn(count, *shape, generator=draws, dtype=torch.float64) for name, shape in shapes.items()}
+        for shapes in (CONVOLUTION_SHAPES, CONVOLUTION_SHAPES)
+    )
+    assert_gains_are_those_of_loops(target, source, CONVOLUTIONS, random_permutations(CONVOLUTIONS, count, draws))
+
+
+def test_present_permutations_count_as_if_the_source_had_been_permuted():
+    target, source, spec = two_stacks(2, widths=(4, 5, 3))
+    before, then = (random_permutations(spec, 2, stream("permutation", k)) for k in range(2))
+    for group in spec.groups:
+        own = torch.arange(group.size).repeat(2, 1)  # the group's own units stay, so that columns keep their meaning
+        earlier = permute_stack(source, spec, {**before, group.name: own})
+        expected = gains(target, source, spec, compose(before, then), group)
+        torch.testing.assert_close(gains(target, earlier, spec, then, group), expected)
+
+
+def test_the_present_permutation_of_the_group_itself_does_not_matter():
+    target, source, spec = two_stacks(2, widths=(4, 5, 3))
+    indices, other = (random_permutations(spec, 2, stream("permutation", k)) for k in range(2))
+    for group in spec.groups:
+        expected = gains(target, source, spec, indices, group)
+        assert torch.equal(gains(target, source, spec, {**indices, group.name: other[group.name]}, group), expected)
+
+
+def test_permuting_the_target_permutes_the_rows_and_the_source_the_columns():
+    target, source, spec = two_stacks(1, widths=(4, 5))
+    indices = random_permutations(spec, 1, stream("present"))
+    for group in spec.groups:
+        plain = gains(target, source, spec, indices, group)
+        order = torch.randperm(group.size, generator=stream("order"))
+        only = {g.name: torch.arange(g.size)[None] for g in spec.groups} | {group.name: order[None]}
+        rows = gains(permute_stack(target, spec, only), source, spec, indices, group)
+        columns = gains(target, permute_stack(source, spec, only), spec, indices, group)
+        torch.testing.assert_close(rows, plain[:, order])
+        torch.testing.assert_close(columns, plain[:, :, order])
+
+
+@pytest.mark.parametrize("widths", [(2, 3), (5,), (3, 5, 4)])
+def test_the_assignment_of_largest_gain_is_the_nearest_of_all_permutations(widths):
+    target, source, spec = two_stacks(1, widths=widths)
+    indices = random_permutations(spec, 1, stream("present"))
+    for group in spec.groups:
+        gain = gains(target, source, spec, indices, group)[0]
+        distances, totals = [], []
+        for order in map(list, itertools.permutations(range(group.size))):
+            permuted = permute_stack(source, spec, {**indices, group.name: torch.tensor([order])})
+            distances.append(sum(float((target[name] - permuted[name]).square().sum()) for name in target))
+            totals.append(float(gain[range(group.size), order].sum()))
+        assert np.argmax(totals) == np.argmin(distances)
+        # |target - permuted|^2 = constant - 2 <P, G>: not only the best one agrees
+        np.testing.assert_allclose(np.array(distances) + 2 * np.array(totals), distances[0] + 2 * totals[0], rtol=1e-9)

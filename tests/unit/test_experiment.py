@@ -1,0 +1,311 @@
+import copy
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+from onebasin.errors import OnebasinError
+from onebasin.experiment import Experiment, explain, plan_stacks, read_experiments, read_stacks, write_stacks
+from snakemake.exceptions import WorkflowError
+from snakemake.utils import validate
+
+ROOT = Path(__file__).parents[2]
+SCHEMA = ROOT / "workflow" / "schemas" / "config.schema.yaml"
+CONFIG = yaml.safe_load((ROOT / "config" / "config.yaml").read_text())
+DIGITS = "experiments.digits_mlp"
+REMOVED = object()
+
+
+def experiment(**settings):
+    defaults = {"seeds": list(range(12)), "counts": [2, 4, 3], "trials": 3, "landscape": {"trial": 0}}
+    return Experiment("tiny", {**defaults, "training": {"seeds_per_job": 5}, **settings})
+
+
+def changed(path, value):
+    """The default configuration with the value at `path` (keys joined by dots) replaced, or REMOVED."""
+    config = copy.deepcopy(CONFIG)
+    *parents, key = path.split(".")
+    place = config
+    for parent in parents:
+        place = place[parent]
+    if value is REMOVED:
+        del place[key]
+    else:
+        place[key] = value
+    return config
+
+
+def refusal(config):
+    """The line for a configuration that the schema refuses."""
+    with pytest.raises(WorkflowError) as caught:
+        validate(config, str(SCHEMA))
+    line = explain(caught.value.__context__)
+    assert len(line.splitlines()) == 1
+    return line
+
+
+# Experiments
+
+
+def test_counts_are_ascending():
+    assert experiment().counts == [2, 3, 4]
+
+
+@pytest.mark.parametrize(("counts", "plane"), [([2, 5, 3], 3), ([2], None), ([7, 4], 4)])
+def test_the_plane_is_spanned_by_the_smallest_count_of_three_or_more(counts, plane):
+    assert experiment(counts=counts).plane_count == plane
+
+
+SIZES = st.tuples(st.sets(st.integers(2, 6), min_size=1), st.integers(1, 4), st.integers(0, 3))
+
+
+@given(SIZES)
+def test_no_two_trials_share_a_model(sizes):
+    counts, trials, spare = sizes
+    seeds = [100 - seed for seed in range(max(counts) * trials + spare)]
+    tiny = experiment(counts=list(counts), trials=trials, seeds=seeds)
+    drawn = [seed for trial in tiny.trials for seed in tiny.models_of(trial)]
+    assert len(set(drawn)) == len(drawn) == max(counts) * trials
+    assert set(drawn) <= set(seeds)
+
+
+@given(SIZES)
+def test_a_count_takes_the_trials_first_models(sizes):
+    counts, trials, _ = sizes
+    tiny = experiment(counts=list(counts), trials=trials, seeds=list(range(max(counts) * trials)))
+    for trial in tiny.trials:
+        for count in counts:
+            assert tiny.models_of(trial, count) == tiny.models_of(trial)[:count]
+            assert len(tiny.models_of(trial, count)) == count
+
+
+def test_adding_seeds_changes_no_trial():
+    few, many = experiment(), experiment(seeds=list(range(20)))
+    assert [few.models_of(trial) for trial in few.trials] == [many.models_of(trial) for trial in many.trials]
+
+
+def test_methods_are_found_and_their_settings_are_theirs_alone():
+    methods = {
+        "naive": {},
+        "ste_mm": {"epochs": 3},
+        "mine": {"function": "my.methods:search", "model_by_model": True, "strength": 2},
+        "other": {"function": "my.methods:other"},
+    }
+    tiny = experiment(methods=methods, data={"name": "digits"}, network={"name": "my.networks:deep"})
+    assert tiny.function_of("method", "ste_mm") == "onebasin.matching.ste_mm:ste_mm"
+    assert tiny.function_of("method", "mine") == "my.methods:search"
+    assert tiny.function_of("data") == "onebasin.data:digits"
+    assert tiny.function_of("network") == "my.networks:deep"
+    assert tiny.method_settings("ste_mm") == {"epochs": 3}
+    assert tiny.method_settings("mine") == {"strength": 2}
+    assert [tiny.is_model_by_model(name) for name in methods] == [True, False, True, False]
+
+
+def test_too_few_seeds_are_refused_with_the_number_needed():
+    config = {"experiments": {"tiny": experiment(seeds=list(range(11))).settings}}
+    with pytest.raises(OnebasinError, match=r"experiments\.tiny\.counts: 3 trials of 4 .*need 12 seeds.*has 11"):
+        read_experiments(config)
+
+
+def test_just_enough_seeds_are_enough():
+    assert list(read_experiments({"experiments": {"tiny": experiment().settings}})) == ["tiny"]
+
+
+def test_a_landscape_of_a_trial_that_is_not_run_is_refused():
+    config = {"experiments": {"tiny": experiment(landscape={"trial": 3}).settings}}
+    with pytest.raises(OnebasinError, match=r"experiments\.tiny\.landscape\.trial: 3"):
+        read_experiments(config)
+
+
+# Stacks
+
+SEEDS = st.lists(st.integers(0, 30), unique=True, max_size=15)
+
+
+def planned(seeds, size, before=()):
+    return plan_stacks(experiment(seeds=seeds, training={"seeds_per_job": size}), before)
+
+
+@given(SEEDS, SEEDS, st.integers(1, 6), st.integers(1, 6))
+def test_every_seed_is_in_one_stack_and_no_other_is(before, seeds, size_before, size):
+    stacks = planned(seeds, size, planned(before, size_before))
+    assert sorted(seed for stack in stacks for seed in stack) == sorted(seeds)
+    assert all(stacks)
+
+
+@given(SEEDS, SEEDS, st.integers(1, 6), st.integers(1, 6))
+def test_adding_seeds_changes_no_stack(before, added, size_before, size):
+    old = planned(before, size_before)
+    seeds = added + [seed for seed in before if seed not in added]
+    assert planned(seeds, size, old)[: len(old)] == old
+
+
+@given(SEEDS, SEEDS, st.integers(1, 6))
+def test_a_seed_never_moves_to_another_stack(before, seeds, size):
+    old = planned(before, size)
+    stack_of = {seed: number for number, stack in enumerate(old) for seed in stack}
+    for stack in planned(seeds, size, old):
+        assert len({stack_of.get(seed) for seed in stack}) == 1
+
+
+@given(SEEDS, SEEDS, st.integers(1, 6))
+def test_no_stack_is_larger_than_asked_for(before, seeds, size):
+    assert all(len(stack) <= size for stack in planned(seeds, size, planned(before, size)))
+
+
+@given(SEEDS, st.integers(1, 6))
+def test_as_few_stacks_as_possible_are_planned_in_the_configurations_order(seeds, size):
+    stacks = planned(seeds, size)
+    assert [seed for stack in stacks for seed in stack] == seeds
+    assert len(stacks) == -(-len(seeds) // size)
+
+
+def test_stacks_are_read_as_they_were_written(tmp_path):
+    write_stacks(tmp_path / "models" / "stacks.json", [[1, 2], [7]])
+    assert read_stacks(tmp_path / "models" / "stacks.json") == [[1, 2], [7]]
+
+
+def test_no_file_means_no_stacks(tmp_path):
+    assert read_stacks(tmp_path / "stacks.json") == []
+
+
+@pytest.mark.parametrize("content", ["", "[[1, 2]", "\ufffd{", "{}", "3", "[1, 2]", '[["1"]]', "null"])
+def test_a_damaged_plan_is_refused_with_the_files_name(tmp_path, content):
+    path = tmp_path / "stacks.json"
+    path.write_text(content)
+    with pytest.raises(OnebasinError) as caught:
+        read_stacks(path)
+    assert str(path) in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+# Configurations against the schema
+
+
+def test_the_default_configuration_is_valid():
+    config = copy.deepcopy(CONFIG)
+    validate(config, str(SCHEMA))
+    assert list(read_experiments(config)) == ["digits_mlp"]
+
+
+def test_what_is_left_out_gets_its_default():
+    config = changed(f"{DIGITS}.landscape", REMOVED)
+    del config["threads"]
+    config["experiments"]["digits_mlp"]["methods"]["ste_mm"] = {}
+    config["experiments"]["digits_mlp"]["data"] = {"name": "digits"}
+    validate(config, str(SCHEMA))
+    digits = read_experiments(config)["digits_mlp"]
+    assert config["threads"] == 1
+    assert digits["landscape"] == {"split": "test", "trial": 0, "resolution": 25}
+    assert digits["data"] == {"name": "digits", "test_fraction": 0.2, "seed": 0}
+    assert digits.method_settings("ste_mm")["weights"] == "random"
+
+
+def test_ones_own_data_network_and_method_are_valid():
+    config = changed(f"{DIGITS}.methods.mine", {"function": "my.methods:search", "strength": 3})
+    config["experiments"]["digits_mlp"]["data"] = {"name": "my.data:images", "size": 32}
+    config["experiments"]["digits_mlp"]["network"] = {"name": "my_networks:deep", "blocks": 4}
+    validate(config, str(SCHEMA))
+    assert read_experiments(config)["digits_mlp"].function_of("data") == "my.data:images"
+
+
+MISSPELT = [
+    ("treads", 2, "did you mean threads?"),
+    (f"{DIGITS}.trails", 3, "did you mean trials?"),
+    (f"{DIGITS}.data.test_fractoin", 0.1, "did you mean test_fraction?"),
+    (f"{DIGITS}.network.widht", 8, "did you mean width?"),
+    (f"{DIGITS}.training.learning_rate", 0.1, "allowed: optimizer, lr, weight_decay, batch, epochs, seeds_per_job"),
+    (f"{DIGITS}.methods.naive.epochs", 1, "no such key"),
+    (f"{DIGITS}.methods.weight_matching.max_round", 1, "did you mean max_rounds?"),
+    (f"{DIGITS}.methods.ste.epoch", 1, "did you mean epochs?"),
+    (f"{DIGITS}.methods.ste_mm.weight", "equal", "did you mean weights?"),
+    (f"{DIGITS}.interpolation.point", 5, "did you mean points?"),
+    (f"{DIGITS}.sharpness.probe", 5, "did you mean probes?"),
+    (f"{DIGITS}.landscape.resolutoin", 5, "did you mean resolution?"),
+    (f"{DIGITS}.acceleration.epoch", 5, "did you mean epochs?"),
+]
+
+
+@pytest.mark.parametrize(("path", "value", "hint"), MISSPELT)
+def test_a_misspelt_key_is_named_with_what_is_allowed(path, value, hint):
+    line = refusal(changed(path, value))
+    assert line.startswith(f"config: {path}: no such key")
+    assert hint in line
+    assert "allowed: " in line
+
+
+WRONG = [
+    ("device", "gpu", ["cpu", "cuda"]),
+    ("threads", 0, ["1"]),
+    ("threads", 1.5, ["integer"]),
+    ("experiments", {}, ["non-empty"]),
+    (f"{DIGITS}.seed", -1, ["-1", "0"]),
+    (f"{DIGITS}.trials", "three", ["'three'", "integer"]),
+    (f"{DIGITS}.seeds", [0, 1, 1], ["unique"]),
+    (f"{DIGITS}.seeds", 5, ["array"]),
+    (f"{DIGITS}.counts", [], ["non-empty"]),
+    (f"{DIGITS}.counts[0]", [1], ["2"]),
+    (f"{DIGITS}.data.test_fraction", 1.5, ["1.5", "1"]),
+    (f"{DIGITS}.data.name", "digit", ["'digit'", "digits", "package.module:callable"]),
+    (f"{DIGITS}.network.name", "mlpp", ["'mlpp'", "mlp", "package.module:callable"]),
+    (f"{DIGITS}.network.width", "wide", ["'wide'", "integer"]),
+    (f"{DIGITS}.training.optimizer", "adamw", ["'adamw'", "adam", "sgd"]),
+    (f"{DIGITS}.training.epochs", -30, ["-30", "1"]),
+    (f"{DIGITS}.training.lr", 0, ["0"]),
+    (f"{DIGITS}.training.lr", "1e-3", ["'1e-3'", "number"]),
+    (f"{DIGITS}.methods.ste_mm.weights", "uniform", ["'uniform'", "random", "equal"]),
+    (f"{DIGITS}.methods.ste_mm.epochs", True, ["True", "integer"]),
+    (f"{DIGITS}.methods.ste_mm.warm_start", "yes", ["'yes'", "boolean"]),
+    (f"{DIGITS}.sharpness.split", "validation", ["'validation'", "train", "test"]),
+    (f"{DIGITS}.methods.ste_nm", {"epochs": 3}, ["function", "ste_mm"]),
+    (f"{DIGITS}.methods.mine.function", "search", ["'search'"]),
+]
+
+
+@pytest.mark.parametrize(("path", "value", "words"), WRONG)
+def test_a_wrong_value_is_named_with_what_is_allowed(path, value, words):
+    place = path.removesuffix("[0]")
+    if place.endswith("mine.function"):
+        place, value = place.removesuffix(".function"), {"function": value}
+    line = refusal(changed(place, value))
+    assert line.startswith(f"config: {path}: ")
+    assert all(word in line for word in words), line
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["threads", "experiments", DIGITS]
+    + [f"{DIGITS}.{key}" for key in ("data", "network", "training", "methods", "landscape")]
+    + [f"{DIGITS}.methods.{method}" for method in ("naive", "ste_mm", "mine")],
+)
+@pytest.mark.parametrize("value", ["text", [1], None])
+def test_a_section_of_the_wrong_type_is_named(path, value):
+    line = refusal(changed(path, value))
+    assert line.startswith(f"config: {path}: ")
+    assert "is not of type" in line
+
+
+@pytest.mark.parametrize("key", ["data", "network", "training", "seeds", "counts", "trials", "methods"])
+def test_a_missing_section_is_named(key):
+    line = refusal(changed(f"{DIGITS}.{key}", REMOVED))
+    assert line.startswith(f"config: {DIGITS}: ")
+    assert f"'{key}' is a required property" in line
+
+
+def test_a_configuration_without_experiments_is_refused():
+    line = refusal({"threads": 1})
+    assert line.startswith("config: 'experiments' is a required property")
+
+
+@pytest.mark.parametrize(("path", "where"), [("experiments.Digits", "experiments"), (f"{DIGITS}.methods.n-1", "methods")])
+def test_a_name_that_cannot_be_a_folder_is_refused(path, where):
+    config = copy.deepcopy(CONFIG)
+    place = config["experiments"]
+    if where == "methods":
+        place = place["digits_mlp"]["methods"]
+    place[path.rpartition(".")[2]] = {"function": "my.methods:search"} if where == "methods" else place["digits_mlp"]
+    line = refusal(config)
+    assert where in line
+    assert path.rpartition(".")[2] in line
+    assert "small letters, digits and _" in line

@@ -1,0 +1,390 @@
+import re
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from onebasin import artifacts
+from onebasin.errors import OnebasinError
+from onebasin.models import forward, initial, stacked
+from onebasin.networks.mlp import mlp
+from onebasin.symmetry.apply import (
+    compose,
+    identity,
+    invert,
+    permute,
+    permute_stack,
+    permute_tensor,
+    random_permutations,
+)
+from onebasin.symmetry.check import check
+from onebasin.symmetry.permutations import Permutations, check_indices, load_permutations, save_permutations
+from onebasin.symmetry.spec import Axis, Group, Spec
+from onebasin.symmetry.trace import trace
+from torch import nn
+
+ACTIVATIONS = [nn.ReLU, nn.Tanh, nn.GELU, nn.Sigmoid, nn.LeakyReLU]
+SIZES = st.lists(st.integers(1, 7), min_size=3, max_size=5)
+
+
+def stream(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def layered(*sizes, activation=nn.ReLU, bias=True, seed=0):
+    """Linear layers between the sizes with activations between them, float64, random parameters: its spec is traced."""
+    layers = [nn.Flatten()]
+    for before, after in zip(sizes, sizes[1:], strict=False):
+        layers += [nn.Linear(before, after, bias=bias), activation()]
+    network = nn.Sequential(*layers[:-1]).double()
+    generator = stream(seed)
+    for parameter in network.parameters():
+        nn.init.normal_(parameter, generator=generator)
+    return network
+
+
+def inputs_of(network, samples=6):
+    return torch.randn(samples, network[1].in_features, generator=stream(1), dtype=torch.float64)
+
+
+def spec_of(network):
+    return trace(network, inputs_of(network))
+
+
+def of_one(indices):
+    return {name: index[0] for name, index in indices.items()}
+
+
+def equal(one, other):
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+# The spec and its tracing
+
+
+def test_the_spec_of_an_mlp_has_a_group_for_every_hidden_layer():
+    network = mlp((1, 2, 3), classes=4, width=5, depth=2)
+    spec = trace(network, torch.zeros(2, 1, 2, 3))
+    assert spec.groups == (
+        Group("1", 5, (Axis("1.weight", 0), Axis("1.bias", 0), Axis("3.weight", 1))),
+        Group("3", 5, (Axis("3.weight", 0), Axis("3.bias", 0), Axis("5.weight", 1))),
+    )
+
+
+def test_a_layer_without_bias_has_no_bias_axis():
+    tensors = {axis.tensor for group in spec_of(layered(3, 4, 5, 2, bias=False)).groups for axis in group.axes}
+    assert tensors == {"1.weight", "3.weight", "5.weight"}
+
+
+def test_a_network_without_hidden_layers_has_no_groups():
+    assert spec_of(layered(3, 2)).groups == ()
+
+
+def test_the_axes_of_a_tensor_are_those_that_its_groups_move():
+    spec = spec_of(layered(3, 4, 5, 6, 2))
+    assert spec.axes_of("3.weight") == {0: "3", 1: "1"}
+    assert spec.axes_of("3.bias") == {0: "3"}
+    assert spec.axes_of("1.weight") == {0: "1"}
+    assert spec.axes_of("7.weight") == {1: "5"}
+    assert spec.axes_of("7.bias") == {}
+
+
+def test_neighbours_are_the_layers_before_and_after():
+    spec = spec_of(layered(3, 4, 5, 6, 2))
+    assert [spec.neighbours(group) for group in spec.groups] == [{"3"}, {"1", "5"}, {"3"}]
+
+
+@pytest.mark.parametrize(
+    "layer", [nn.BatchNorm1d(4), nn.LayerNorm(4), nn.Softmax(dim=1), nn.PReLU(4), nn.Sequential(nn.ReLU()), nn.Flatten()]
+)
+def test_a_layer_of_unknown_symmetry_is_refused_by_name(layer):
+    network = nn.Sequential(nn.Linear(3, 4), layer, nn.Linear(4, 2))
+    with pytest.raises(OnebasinError, match=rf"^layer 1 \({type(layer).__name__}\)") as caught:
+        trace(network, torch.zeros(2, 3))
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_module_that_is_no_sequence_is_refused_by_name():
+    class Residual(nn.Module):
+        def forward(self, images):
+            return images + 1
+
+    with pytest.raises(OnebasinError, match=r"^Residual: only nn\.Sequential"):
+        trace(Residual(), torch.zeros(2, 3))
+
+
+def test_a_layer_that_is_used_twice_is_refused():
+    shared = nn.Linear(4, 4)
+    network = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), shared, nn.ReLU(), shared, nn.ReLU(), nn.Linear(4, 2))
+    with pytest.raises(OnebasinError, match="layer"):
+        trace(network, torch.zeros(2, 3))
+
+
+def test_an_activation_may_be_used_twice():
+    relu = nn.ReLU()
+    network = nn.Sequential(nn.Linear(3, 4), relu, nn.Linear(4, 5), relu, nn.Linear(5, 2))
+    assert [group.size for group in trace(network, torch.zeros(2, 3)).groups] == [4, 5]
+
+
+# Permuting
+
+
+@settings(max_examples=60)
+@given(sizes=SIZES, activation=st.sampled_from(ACTIVATIONS), bias=st.booleans(), seed=st.integers(0, 999))
+def test_permuting_hidden_units_leaves_the_function_unchanged(sizes, activation, bias, seed):
+    network = layered(*sizes, activation=activation, bias=bias, seed=seed)
+    spec, images = spec_of(network), inputs_of(network)
+    permuted = permute(initial(network), spec, of_one(random_permutations(spec, 1, stream(seed))))
+    torch.testing.assert_close(forward(network, permuted, images), network(images), rtol=1e-10, atol=1e-10)
+
+
+def test_new_unit_i_is_old_unit_p_of_i():
+    network = layered(2, 3, 1)
+    before, p = initial(network), torch.tensor([2, 0, 1])
+    after = permute(before, spec_of(network), {"1": p})
+    for new, old in enumerate(p.tolist()):
+        assert torch.equal(after["1.weight"][new], before["1.weight"][old])
+        assert torch.equal(after["1.bias"][new], before["1.bias"][old])
+        assert torch.equal(after["3.weight"][:, new], before["3.weight"][:, old])
+    assert torch.equal(after["3.bias"], before["3.bias"])
+
+
+def test_a_group_can_be_left_out():
+    network = layered(3, 4, 5, 2)
+    spec, tensor = spec_of(network), initial(network)["3.weight"]
+    indices = of_one(random_permutations(spec, 1, stream()))
+    assert torch.equal(permute_tensor("3.weight", tensor, spec, indices, without="1"), tensor[indices["3"]])
+    assert torch.equal(permute_tensor("3.weight", tensor, spec, indices, without="3"), tensor[:, indices["1"]])
+
+
+@given(sizes=SIZES, models=st.integers(1, 4), seed=st.integers(0, 999))
+def test_permuting_a_stack_permutes_each_of_its_models(sizes, models, seed):
+    networks = [layered(*sizes, seed=seed + model) for model in range(models)]
+    spec = spec_of(networks[0])
+    indices = random_permutations(spec, models, stream(seed))
+    together = permute_stack(stacked([initial(network) for network in networks]), spec, indices)
+    for model, network in enumerate(networks):
+        alone = permute(initial(network), spec, Permutations(indices).of(model))
+        assert equal({name: tensor[model] for name, tensor in together.items()}, alone)
+
+
+def test_permuting_leaves_the_original_alone():
+    network = layered(3, 4, 2)
+    before = {name: tensor.clone() for name, tensor in initial(network).items()}
+    permuted = permute(initial(network), spec_of(network), {"1": torch.tensor([3, 2, 1, 0])})
+    permuted["3.bias"] = permuted["3.bias"] + 1
+    permuted["1.weight"].zero_()
+    assert equal(initial(network), before)
+
+
+SPECS = st.lists(st.integers(1, 8), min_size=1, max_size=3).map(
+    lambda sizes: Spec(tuple(Group(f"g{i}", size, (Axis(f"t{i}", 0),)) for i, size in enumerate(sizes)))
+)
+
+
+@given(spec=SPECS, models=st.integers(1, 3), seed=st.integers(0, 999))
+def test_an_inverse_undoes_its_permutation(spec, models, seed):
+    indices = random_permutations(spec, models, stream(seed))
+    assert equal(compose(indices, invert(indices)), identity(spec, models))
+    assert equal(compose(invert(indices), indices), identity(spec, models))
+    assert equal(invert(invert(indices)), indices)
+
+
+@given(spec=SPECS, models=st.integers(1, 3), seed=st.integers(0, 999))
+def test_composing_is_doing_one_after_the_other(spec, models, seed):
+    generator = stream(seed)
+    first, then = (random_permutations(spec, models, generator) for _ in range(2))
+    stack = {axis.tensor: torch.rand(models, g.size, generator=generator) for g in spec.groups for axis in g.axes}
+    one_by_one = permute_stack(permute_stack(stack, spec, first), spec, then)
+    assert equal(permute_stack(stack, spec, compose(first, then)), one_by_one)
+
+
+@given(spec=SPECS, seed=st.integers(0, 999))
+def test_composing_is_associative_and_the_identity_is_neutral(spec, seed):
+    generator = stream(seed)
+    a, b, c = (random_permutations(spec, 2, generator) for _ in range(3))
+    assert equal(compose(compose(a, b), c), compose(a, compose(b, c)))
+    assert equal(compose(a, identity(spec, 2)), a)
+    assert equal(compose(identity(spec, 2), a), a)
+
+
+@given(spec=SPECS, models=st.integers(1, 3), seed=st.integers(0, 999))
+def test_random_permutations_are_permutations_that_their_generator_decides(spec, models, seed):
+    indices = random_permutations(spec, models, stream(seed))
+    check_indices(indices, spec, models, "here")
+    assert equal(indices, random_permutations(spec, models, stream(seed)))
+
+
+def test_models_get_different_random_permutations():
+    index = random_permutations(Spec((Group("g", 20, ()),)), 2, stream())["g"]
+    assert not torch.equal(index[0], index[1])
+
+
+# Proving a spec
+
+
+def with_axes(spec, position, axes):
+    groups = list(spec.groups)
+    groups[position] = replace(groups[position], axes=axes)
+    return Spec(tuple(groups))
+
+
+@settings(max_examples=30)
+@given(sizes=SIZES, activation=st.sampled_from(ACTIVATIONS), bias=st.booleans(), seed=st.integers(0, 999))
+def test_a_traced_spec_is_right(sizes, activation, bias, seed):
+    network = layered(*sizes, activation=activation, bias=bias, seed=seed)
+    assert check(network, spec_of(network), inputs_of(network), stream(seed)) <= 1e-9
+
+
+def test_a_single_precision_network_in_training_mode_is_checked_and_left_as_it_is():
+    network = mlp((1, 2, 3), classes=4, width=5, depth=2)
+    before = {name: tensor.clone() for name, tensor in initial(network).items()}
+    assert check(network, trace(network, torch.zeros(2, 1, 2, 3)), torch.zeros(2, 1, 2, 3), stream()) <= 1e-9
+    assert equal(initial(network), before)
+    assert network.training
+
+
+@pytest.mark.parametrize("missing", range(3))
+@pytest.mark.parametrize("position", range(2))
+def test_a_missing_axis_is_found_with_its_group(position, missing):
+    network = layered(5, 6, 6, 5)
+    axes = spec_of(network).groups[position].axes
+    spec = with_axes(spec_of(network), position, axes[:missing] + axes[missing + 1 :])
+    left = re.escape(", ".join(f"axis {axis.axis} of {axis.tensor}" for axis in spec.groups[position].axes))
+    with pytest.raises(OnebasinError, match=rf"group {spec.groups[position].name} \({left}\)") as caught:
+        check(network, spec, inputs_of(network), stream())
+    assert f"group {spec.groups[1 - position].name} " not in str(caught.value)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_a_missing_axis_of_two_units_is_found_by_every_stream(seed):
+    network = layered(5, 2, 5)
+    spec = with_axes(spec_of(network), 0, spec_of(network).groups[0].axes[:2])
+    with pytest.raises(OnebasinError, match="group 1 "):
+        check(network, spec, inputs_of(network), stream(seed))
+
+
+def test_a_missing_bias_is_found_though_all_biases_are_zero():
+    network = layered(5, 6, 6, 5)
+    with torch.no_grad():
+        for name, parameter in network.named_parameters():
+            if name.endswith("bias"):
+                parameter.zero_()
+    group = spec_of(network).groups[0]
+    spec = with_axes(spec_of(network), 0, tuple(axis for axis in group.axes if not axis.tensor.endswith("bias")))
+    with pytest.raises(OnebasinError, match=r"group 1 \(axis 0 of 1\.weight, axis 1 of 3\.weight\)"):
+        check(network, spec, inputs_of(network), stream())
+
+
+def test_a_swapped_axis_of_a_square_matrix_is_found():
+    network = layered(6, 6, 6, 6)
+    swapped = with_axes(spec_of(network), 0, (Axis("1.weight", 1), Axis("1.bias", 0), Axis("3.weight", 1)))
+    with pytest.raises(OnebasinError, match=r"group 1 \(axis 1 of 1\.weight"):
+        check(network, swapped, inputs_of(network), stream())
+
+
+@pytest.mark.parametrize(
+    ("axis", "message"),
+    [
+        (Axis("1.weight", 1), r"group 1: axis 1 of 1\.weight \(6, 5\) is not 6"),
+        (Axis("1.bias", 1), r"group 1: axis 1 of 1\.bias \(6,\) is not 6"),
+        (Axis("1.weight", -2), r"group 1: axis -2 of 1\.weight"),
+        (Axis("9.weight", 0), r"group 1: .* no tensor 9\.weight"),
+    ],
+)
+def test_an_axis_that_does_not_exist_is_named(axis, message):
+    network = layered(5, 6, 4)
+    with pytest.raises(OnebasinError, match=message):
+        check(network, with_axes(spec_of(network), 0, (axis,)), inputs_of(network), stream())
+
+
+def test_a_group_of_the_wrong_size_is_named():
+    network = layered(5, 6, 4)
+    spec = Spec((replace(spec_of(network).groups[0], size=5),))
+    with pytest.raises(OnebasinError, match=r"group 1: axis 0 of 1\.weight \(6, 5\) is not 5"):
+        check(network, spec, inputs_of(network), stream())
+
+
+# Permutations as an object and as an artifact
+
+SPEC = Spec((Group("1", 4, (Axis("1.weight", 0),)), Group("3", 3, (Axis("3.weight", 0),))))
+
+
+@pytest.fixture
+def permutations():
+    return Permutations(random_permutations(SPEC, 3, stream()), {"steps": 7})
+
+
+@pytest.fixture
+def path(tmp_path, permutations):
+    path = tmp_path / "n3-t0.safetensors"
+    save_permutations(path, permutations, models=[5, 6, 9], method="ste_mm")
+    return path
+
+
+def refusal(path, spec=SPEC, seeds=(5, 6, 9)):
+    with pytest.raises(OnebasinError) as caught:
+        load_permutations(path, spec, seeds)
+    assert str(path) in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
+    return str(caught.value)
+
+
+def test_permutations_are_of_so_many_models(permutations):
+    assert len(permutations) == 3
+    assert len(permutations.first(2)) == 2
+    assert equal(permutations.first(2).of(1), permutations.of(1))
+    assert permutations.first(2).work == permutations.work
+    assert torch.equal(permutations.of(2)["3"], permutations.indices["3"][2])
+
+
+def test_permutations_are_loaded_as_they_were_saved(path, permutations):
+    loaded = load_permutations(path, SPEC, (5, 6, 9))
+    assert equal(loaded.indices, permutations.indices)
+    assert loaded.work == {"steps": 7}
+    assert artifacts.load(path, "permutations").facts["method"] == "ste_mm"
+
+
+@pytest.mark.parametrize("seeds", [(5, 6), (5, 9, 6), (5, 6, 9, 10), (1, 2, 3)])
+def test_permutations_of_other_models_are_refused(path, seeds):
+    assert f"made for models [5, 6, 9], not {list(seeds)}" in refusal(path, seeds=seeds)
+
+
+@pytest.mark.parametrize(
+    "groups",
+    [SPEC.groups[:1], (*SPEC.groups, Group("5", 3, ())), (SPEC.groups[0], replace(SPEC.groups[1], name="4"))],
+    ids=["fewer", "more", "renamed"],
+)
+def test_permutations_of_other_groups_are_refused(path, groups):
+    assert "groups ['1', '3'] are not the network's" in refusal(path, Spec(groups))
+
+
+def test_permutations_of_other_sizes_are_refused(path):
+    assert "group 3 holds no permutations" in refusal(path, Spec((SPEC.groups[0], replace(SPEC.groups[1], size=4))))
+
+
+@pytest.mark.parametrize(
+    "index",
+    [
+        torch.tensor([[0, 1, 2], [0, 1, 1], [2, 1, 0]]),
+        torch.tensor([[0, 1, 2], [0, 1, 3], [2, 1, 0]]),
+        torch.tensor([[0, 1, 2], [0, 1, -1], [2, 1, 0]]),
+        torch.tensor([[0, 1, 2], [2, 1, 0]]),
+        torch.tensor([0, 1, 2]),
+        torch.tensor([[0.0, 1.0, 2.0]] * 3),
+        torch.tensor([[0, 1, 2]] * 3, dtype=torch.int32),
+    ],
+    ids=["repeated", "too large", "negative", "too few models", "one model", "float", "int32"],
+)
+def test_what_is_no_permutation_is_refused(tmp_path, permutations, index):
+    path = tmp_path / "n3-t0.safetensors"
+    save_permutations(path, Permutations({**permutations.indices, "3": index}), models=[5, 6, 9])
+    assert "group 3 holds no permutations" in refusal(path)
+
+
+@pytest.mark.parametrize("facts", [{}, {"models": [5, 6, 9]}, {"work": {}}])
+def test_an_artifact_that_does_not_say_whose_permutations_it_holds_is_refused(tmp_path, permutations, facts):
+    path = tmp_path / "n3-t0.safetensors"
+    artifacts.save(path, "permutations", permutations.indices, **facts)
+    refusal(path)
