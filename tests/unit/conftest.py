@@ -1,7 +1,11 @@
 import pytest
 import torch
+from hypothesis import settings
 
 from onebasin.data import Data, Split
+
+settings.register_profile("onebasin", deadline=None)  # nothing is asserted about time: machines are busy
+settings.load_profile("onebasin")
 
 
 @pytest.fixture(autouse=True, scope="session")

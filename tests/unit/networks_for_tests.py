@@ -55,10 +55,10 @@ def permuted_copies(parameters, spec, count, key=0, noise=0.0):
     return {n: t + noise * torch.randn(t.shape, generator=draws, dtype=t.dtype) for n, t in stack.items()}, planted
 
 
-def copies_of(models: Models, model: int, count: int, key=0, noise=0.0) -> Models:
-    """Permuted copies of one of the models, as models."""
-    stack, _ = permuted_copies(models[model], spec_of(models), count, key, noise)
-    return Models(models.network, stack, tuple(range(count)), models.input_shape)
+def like(models: Models, stack, seeds=None) -> Models:
+    """Models of the same network with other parameters, named 0, 1, ... if not said otherwise."""
+    count = len(next(iter(stack.values())))
+    return Models(models.network, stack, tuple(range(count)) if seeds is None else seeds, models.input_shape)
 
 
 def coincide(planted, found) -> bool:

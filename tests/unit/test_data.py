@@ -2,8 +2,10 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from onebasin.data import Data, Split, batches, digits, load_data
 from sklearn.datasets import load_digits
+
+from onebasin.data import Data, Split, batches, digits, load_data
+from onebasin.errors import OnebasinError
 
 
 def stream(seed=0):
@@ -40,7 +42,9 @@ def test_digits_are_scaled_to_the_unit_interval():
 
 def test_every_digit_is_in_one_of_the_splits_with_its_label():
     data, original = digits(), load_digits()
-    labelled = torch.cat([torch.from_numpy(original.images).flatten(1) / 16, torch.from_numpy(original.target)[:, None]], 1)
+    labelled = torch.cat(
+        [torch.from_numpy(original.images).flatten(1) / 16, torch.from_numpy(original.target)[:, None]], 1
+    )
     images = torch.cat([data.train.images, data.test.images]).flatten(1).double()
     labels = torch.cat([data.train.labels, data.test.labels])
     assert rows(torch.cat([images, labels[:, None]], 1)) == rows(labelled)
@@ -55,6 +59,13 @@ def test_digits_are_stratified():
 def test_the_seed_decides_the_split():
     assert torch.equal(digits(seed=1).test.images, digits(seed=1).test.images)
     assert rows(digits(seed=1).test.images) != rows(digits(seed=2).test.images)
+
+
+@pytest.mark.parametrize("settings", [{"test_fraction": 0.001}, {"test_fraction": 0.999}, {"seed": 2**32}])
+def test_a_split_that_cannot_be_made_is_one_line(settings):
+    with pytest.raises(OnebasinError, match="data") as caught:
+        digits(**settings)
+    assert len(str(caught.value).splitlines()) == 1
 
 
 def test_the_global_generators_do_not_decide_the_split():

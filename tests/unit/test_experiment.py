@@ -5,10 +5,11 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
-from onebasin.errors import OnebasinError
-from onebasin.experiment import Experiment, explain, plan_stacks, read_experiments, read_stacks, write_stacks
 from snakemake.exceptions import WorkflowError
 from snakemake.utils import validate
+
+from onebasin.errors import OnebasinError
+from onebasin.experiment import Experiment, explain, plan_stacks, read_experiments, read_stacks, write_stacks
 
 ROOT = Path(__file__).parents[2]
 SCHEMA = ROOT / "workflow" / "schemas" / "config.schema.yaml"
@@ -298,7 +299,9 @@ def test_a_configuration_without_experiments_is_refused():
     assert line.startswith("config: 'experiments' is a required property")
 
 
-@pytest.mark.parametrize(("path", "where"), [("experiments.Digits", "experiments"), (f"{DIGITS}.methods.n-1", "methods")])
+@pytest.mark.parametrize(
+    ("path", "where"), [("experiments.Digits", "experiments"), (f"{DIGITS}.methods.n-1", "methods")]
+)
 def test_a_name_that_cannot_be_a_folder_is_refused(path, where):
     config = copy.deepcopy(CONFIG)
     place = config["experiments"]

@@ -6,7 +6,9 @@ from onebasin.fingerprint import fingerprint
 PROGRAM = {
     "script.py": "from engine.train import fit\n\nprint(fit(2))\n",
     "engine/__init__.py": '"""An engine."""\n',
-    "engine/train.py": '"""Training."""\n\nfrom engine.rates import RATE\n\n\ndef fit(x):\n    """Fit x."""\n    return x * RATE\n',
+    "engine/train.py": (
+        '"""Training."""\n\nfrom engine.rates import RATE\n\n\ndef fit(x):\n    """Fit x."""\n    return x * RATE\n'
+    ),
     "engine/rates.py": "RATE = 0.5\n",
     "engine/lazy.py": "FACTOR = 3\n",
     "engine/unused.py": "WORD = 1\n",

@@ -1,5 +1,6 @@
 import pytest
 import torch
+
 from onebasin import artifacts
 from onebasin.errors import OnebasinError
 from onebasin.models import (
@@ -126,7 +127,10 @@ def test_a_merged_model_is_loaded_as_it_was_saved(tmp_path, three):
 MISFITS = {
     "missing": (lambda tensors: tensors.pop("3.bias"), "has no tensor 3.bias"),
     "extra": (lambda tensors: tensors.update(scale=torch.ones(1)), "has a tensor scale"),
-    "shape": (lambda tensors: tensors.update({"3.bias": torch.zeros(6)}), "3.bias is (6,), the configured network's is (5,)"),
+    "shape": (
+        lambda tensors: tensors.update({"3.bias": torch.zeros(6)}),
+        "3.bias is (6,), the configured network's is (5,)",
+    ),
     "transposed": (lambda tensors: tensors.update({"1.weight": torch.zeros(6, 5)}), "1.weight is (6, 5)"),
     "dtype": (lambda tensors: tensors.update({"3.bias": torch.zeros(5).double()}), "3.bias is torch.float64"),
     "nan": (lambda tensors: tensors["3.bias"].__setitem__(2, torch.nan), "3.bias holds NaN or infinity"),

@@ -81,7 +81,12 @@ def test_the_global_stream_is_restored_after_an_error():
     torch.manual_seed(5)
     undisturbed = torch.rand(3)
     torch.manual_seed(5)
-    with pytest.raises(ValueError, match="inside"), global_rng("network"):
-        torch.rand(1)
-        raise ValueError("inside")
+
+    def fail_inside():
+        with global_rng("network"):
+            torch.rand(1)
+            raise ValueError("inside")
+
+    with pytest.raises(ValueError, match="inside"):
+        fail_inside()
     assert torch.equal(torch.rand(3), undisturbed)

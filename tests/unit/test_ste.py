@@ -6,6 +6,7 @@ import torch
 from networks_for_tests import (
     coincide,
     few_digits,
+    like,
     permuted_copies,
     random_data,
     random_mlps,
@@ -45,11 +46,8 @@ def straight_through_combination(models, permuted, latents, weights):
     """lambda_1 theta_1 + sum_i lambda_i s_i with s_i = stopgrad(pi_i(theta_i)) + (t_i - stopgrad(t_i)), as written."""
     combination = {}
     for name, first in models[0].items():
-        through = [
-            stack[name][i].detach() + (latents[name][i] - latents[name][i].detach())
-            for i, stack in enumerate([permuted] * len(latents[name]))
-        ]
-        combination[name] = weights[0] * first + sum(w * s for w, s in zip(weights[1:], through, strict=True))
+        pairs = zip(permuted[name], latents[name], weights[1:], strict=True)
+        combination[name] = weights[0] * first + sum(w * (p.detach() + (t - t.detach())) for p, t, w in pairs)
     return combination
 
 
@@ -71,7 +69,8 @@ def problem():
         spec,
         random_permutations(spec, 3, stream("permutations")),
     )
-    latents = {name: torch.randn_like(tensor) for name, tensor in permuted.items()}
+    draws = stream("latents")
+    latents = {n: torch.randn(t.shape, generator=draws, dtype=torch.float64) for n, t in permuted.items()}
     return models, random_data(dtype=torch.float64), permuted, latents
 
 
@@ -201,12 +200,6 @@ def reference_ste_mm(models, spec, data, settings, generator):
     return matcher.indices
 
 
-def reference_ste(models, spec, data, settings, generator):
-    """STE as published, for a first and a second model."""
-    halves = {**settings, "weights": "equal"}
-    return reference_ste_mm(models, spec, data, halves, generator)
-
-
 @pytest.mark.parametrize("weights", ["random", "equal"])
 def test_ste_mm_is_the_published_algorithm_run_with_autograd(weights):
     models, data = random_mlps(4, widths=(12, 10)), random_data()
@@ -316,7 +309,7 @@ def test_permuted_copies_of_one_model_are_brought_back_and_merge_to_it(method, c
     models, data = trained_mlps(), few_digits()
     spec = spec_of(models)
     stack, planted = permuted_copies(models[0], spec, count)
-    copies = Models(models.network, stack, tuple(range(count)), models.input_shape)
+    copies = like(models, stack)
     found = run(method, copies, data, DIGITS)
     assert coincide(planted, found.indices)
     for split in (data.train, data.test):

@@ -1,3 +1,4 @@
+import itertools
 import re
 from dataclasses import replace
 
@@ -5,6 +6,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
+
 from onebasin import artifacts
 from onebasin.errors import OnebasinError
 from onebasin.models import forward, initial, stacked
@@ -22,7 +25,6 @@ from onebasin.symmetry.check import check
 from onebasin.symmetry.permutations import Permutations, check_indices, load_permutations, save_permutations
 from onebasin.symmetry.spec import Axis, Group, Spec
 from onebasin.symmetry.trace import trace
-from torch import nn
 
 ACTIVATIONS = [nn.ReLU, nn.Tanh, nn.GELU, nn.Sigmoid, nn.LeakyReLU]
 SIZES = st.lists(st.integers(1, 7), min_size=3, max_size=5)
@@ -35,7 +37,7 @@ def stream(seed=0):
 def layered(*sizes, activation=nn.ReLU, bias=True, seed=0):
     """Linear layers between the sizes with activations between them, float64, random parameters: its spec is traced."""
     layers = [nn.Flatten()]
-    for before, after in zip(sizes, sizes[1:], strict=False):
+    for before, after in itertools.pairwise(sizes):
         layers += [nn.Linear(before, after, bias=bias), activation()]
     network = nn.Sequential(*layers[:-1]).double()
     generator = stream(seed)
@@ -96,7 +98,8 @@ def test_neighbours_are_the_layers_before_and_after():
 
 
 @pytest.mark.parametrize(
-    "layer", [nn.BatchNorm1d(4), nn.LayerNorm(4), nn.Softmax(dim=1), nn.PReLU(4), nn.Sequential(nn.ReLU()), nn.Flatten()]
+    "layer",
+    [nn.BatchNorm1d(4), nn.LayerNorm(4), nn.Softmax(dim=1), nn.PReLU(4), nn.Sequential(nn.ReLU()), nn.Flatten()],
 )
 def test_a_layer_of_unknown_symmetry_is_refused_by_name(layer):
     network = nn.Sequential(nn.Linear(3, 4), layer, nn.Linear(4, 2))
@@ -289,7 +292,7 @@ def test_a_swapped_axis_of_a_square_matrix_is_found():
     [
         (Axis("1.weight", 1), r"group 1: axis 1 of 1\.weight \(6, 5\) is not 6"),
         (Axis("1.bias", 1), r"group 1: axis 1 of 1\.bias \(6,\) is not 6"),
-        (Axis("1.weight", -2), r"group 1: axis -2 of 1\.weight"),
+        (Axis("1.weight", -2), r"group 1.*axis -2 of 1\.weight"),
         (Axis("9.weight", 0), r"group 1: .* no tensor 9\.weight"),
     ],
 )

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from networks_for_tests import (
     coincide,
+    like,
     permuted_copies,
     random_mlps,
     same,
@@ -89,7 +90,7 @@ def test_a_planted_permutation_is_found_again_through_noise(inputs, widths, copi
 def test_permuted_copies_of_a_trained_model_are_all_brought_into_one_order(count):
     models = trained_mlps()
     stack, planted = permuted_copies(models[0], spec_of(models), count, key=count, noise=1e-4)
-    copies = type(models)(models.network, stack, tuple(range(count)), models.input_shape)
+    copies = like(models, stack)
     found = weight_matching(copies, spec_of(models), None, SETTINGS, stream("search", count))
     assert coincide(planted, found.indices)
 

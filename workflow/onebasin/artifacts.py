@@ -6,7 +6,7 @@ A checksum of the tensors is stored with them: safetensors notices a truncated f
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,7 +39,9 @@ def save(path: str | Path, kind: str, tensors: Mapping[str, Tensor], **facts: An
     Raises:
         OnebasinError: the place cannot be written.
     """
-    dense = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    dense = {
+        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()
+    }
     header = {
         "kind": kind,
         "facts": facts,
@@ -47,11 +49,14 @@ def save(path: str | Path, kind: str, tensors: Mapping[str, Tensor], **facts: An
         "versions": {"onebasin": __version__, "torch": str(torch.__version__)},
     }
     with replacing(path) as temporary:
-        safetensors.torch.save_file(dense, temporary, {HEADER_KEY: json.dumps(header, sort_keys=True)})
+        try:
+            safetensors.torch.save_file(dense, temporary, {HEADER_KEY: json.dumps(header, sort_keys=True)})
+        except safetensors.SafetensorError as error:  # how safetensors reports a full disk
+            raise OSError(str(error)) from error
 
 
-def load(path: str | Path, kind: str) -> Artifact:
-    """Read an artifact of the given kind.
+def load(path: str | Path, kind: str, facts: Iterable[str] = ()) -> Artifact:
+    """Read an artifact of the given kind, whose facts have to include those named.
 
     Raises:
         OnebasinError: the file is missing, damaged, not an artifact, or of another kind.
@@ -67,12 +72,24 @@ def load(path: str | Path, kind: str) -> Artifact:
         raise OnebasinError(f"{path}: truncated or not a safetensors file ({error}); {REMAKE}") from None
     if HEADER_KEY not in metadata:
         raise OnebasinError(f"{path}: a safetensors file, but not written by onebasin; {REMAKE}")
-    header = json.loads(metadata[HEADER_KEY])
+    header = _header(metadata[HEADER_KEY], facts)
+    if header is None:
+        raise OnebasinError(f"{path}: its header is damaged or lacks what it has to say; {REMAKE}")
     if header["kind"] != kind:
         raise OnebasinError(f"{path}: holds '{header['kind']}', expected '{kind}'; give a file of that kind")
     if header["sha256"] != checksum(tensors):
         raise OnebasinError(f"{path}: its tensors do not match its checksum; {REMAKE}")
     return Artifact(kind, tensors, header["facts"])
+
+
+def _header(text: str, facts: Iterable[str]) -> dict[str, Any] | None:
+    """The header that `save` wrote; None if it is not one, or if one of the facts is not in it."""
+    try:
+        header = json.loads(text)
+    except ValueError:
+        return None
+    whole = isinstance(header, dict) and header.keys() >= {"kind", "facts", "sha256"}
+    return header if whole and isinstance(header["facts"], dict) and header["facts"].keys() >= set(facts) else None
 
 
 def checksum(tensors: Mapping[str, Tensor]) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from onebasin.errors import OnebasinError
 from onebasin.registry import resolve
 
 
@@ -58,9 +59,11 @@ def digits(test_fraction: float = 0.2, seed: int = 0) -> Data:
     bunch = load_digits()
     images = torch.from_numpy(bunch.images).float().div_(16).unsqueeze_(1)
     labels = torch.from_numpy(bunch.target).long()
-    train, test = train_test_split(
-        torch.arange(len(labels)).numpy(), test_size=test_fraction, random_state=seed, stratify=bunch.target
-    )
+    everyone = torch.arange(len(labels)).numpy()
+    try:
+        train, test = train_test_split(everyone, test_size=test_fraction, random_state=seed, stratify=bunch.target)
+    except ValueError as error:
+        raise OnebasinError(f"config: data: the digits cannot be split so: {error}") from None
     return Data(Split(images[train], labels[train]), Split(images[test], labels[test]), classes=10)
 
 

@@ -79,10 +79,18 @@ def read_experiments(config: Mapping[str, Any]) -> dict[str, Experiment]:
     Raises:
         OnebasinError: what a schema cannot say: too few seeds for the trials, a landscape of absent models.
     """
-    found = {name: Experiment(name, settings) for name, settings in config["experiments"].items()}
+    found = {name: Experiment(name, _in_order(settings)) for name, settings in config["experiments"].items()}
     for experiment in found.values():
         _check(experiment)
     return found
+
+
+def _in_order(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings with their keys sorted, so that writing them in another order is no change; methods keep theirs."""
+    ordered = {key: _in_order(own) if isinstance(own, Mapping) else own for key, own in sorted(settings.items())}
+    if isinstance(settings.get("methods"), Mapping):
+        ordered["methods"] = {name: _in_order(own) for name, own in settings["methods"].items()}
+    return ordered
 
 
 def _check(experiment: Experiment) -> None:
@@ -114,13 +122,15 @@ def explain(error: SchemaError) -> str:
     """One line for a refused configuration: the key, what is wrong, and what is allowed."""
     path = error.json_path.removeprefix("$").removeprefix(".")
     if error.validator == "additionalProperties":
-        allowed = error.schema["properties"]
+        allowed = error.schema.get("properties", {})
         unknown = next(key for key in error.instance if key not in allowed)
         close = difflib.get_close_matches(unknown, allowed, n=1)
         hint = f"did you mean {close[0]}? " if close else ""
-        return f"config: {path}{'.' if path else ''}{unknown}: no such key; {hint}allowed: {', '.join(allowed)}"
+        return (
+            f"config: {path}{'.' if path else ''}{unknown}: no such key; {hint}allowed: {', '.join(allowed) or 'none'}"
+        )
     allowed = error.schema.get("description", "")
-    return f"config: {path}: {error.message}" + (f"; allowed: {allowed}" if allowed else "")
+    return f"config: {path}{': ' if path else ''}{error.message}" + (f"; allowed: {allowed}" if allowed else "")
 
 
 def plan_stacks(experiment: Experiment, planned: Iterable[Sequence[int]]) -> list[list[int]]:
@@ -144,9 +154,16 @@ def read_stacks(path: str | Path) -> list[list[int]]:
     """The stacks planned by earlier runs; none if there is no such file."""
     path = Path(path)
     try:
-        return json.loads(path.read_text()) if path.is_file() else []
+        stacks = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
     except ValueError:
-        raise OnebasinError(f"{path}: not JSON; delete it (models that exist are kept)") from None
+        stacks = None
+    if not (isinstance(stacks, list) and all(_is_stack(stack) for stack in stacks)):
+        raise OnebasinError(f"{path}: not a list of lists of seeds; delete it (models that exist are kept)")
+    return stacks
+
+
+def _is_stack(stack: Any) -> bool:
+    return isinstance(stack, list) and all(type(seed) is int for seed in stack)
 
 
 def write_stacks(path: str | Path, stacks: Sequence[Sequence[int]]) -> None:

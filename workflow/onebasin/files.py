@@ -2,7 +2,7 @@
 
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,7 +30,8 @@ def replacing(path: str | Path) -> Iterator[Path]:
         why = error.strerror or str(error)
         raise OnebasinError(f"{path}: not written ({why}); free the disk or choose another folder") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # where the folder is no folder, there is nothing to remove, either
+            temporary.unlink()
 
 
 def write_text(path: str | Path, text: str) -> None:

@@ -68,7 +68,12 @@ def _imports(file: Path) -> tuple[Path, ...]:
     for node in ast.walk(_tree(file)):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+        elif isinstance(node, ast.ImportFrom) and node.level:
+            folder = file.parents[node.level - 1]
+            parts = node.module.split(".") if node.module else []
+            found.extend(path for alias in node.names for path in _files_below(folder, [*parts, alias.name]))
+            continue
+        elif isinstance(node, ast.ImportFrom) and node.module:
             names = [f"{node.module}.{alias.name}" for alias in node.names]  # the name may be a module, too
         else:
             continue

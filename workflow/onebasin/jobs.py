@@ -49,7 +49,13 @@ def _log_into(path: Path) -> None:
 
 def peak_memory_mb() -> float:
     """The largest resident memory that this process has had, in MB (10^6 bytes)."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
+    try:
+        status = Path("/proc/self/status").read_text(encoding="utf-8")
+        kilobytes = int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM:")))
+    except (OSError, StopIteration):
+        # on Linux this would include the peak of the process that started this one
+        kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return kilobytes * 1024 / 1e6
 
 
 def _device(name: str) -> torch.device:

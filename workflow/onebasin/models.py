@@ -89,7 +89,7 @@ def load_models(
     Raises:
         OnebasinError: a file is missing or damaged, or its tensors are not those of the network.
     """
-    loaded = [artifacts.load(path, "model") for path in paths]
+    loaded = [artifacts.load(path, "model", ("seed", "input_shape", "classes")) for path in paths]
     facts = loaded[0].facts
     # the values drawn here are never used: the checkpoints' take their place
     input_shape = tuple(facts["input_shape"])

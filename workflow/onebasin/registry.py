@@ -23,7 +23,7 @@ def function_of(kind: str, name: str) -> str:
         OnebasinError: neither a built-in nor of that form.
     """
     function: str = builtins(kind)[name]["function"] if name in builtins(kind) else name
-    if ":" not in function:
+    if not all(function.partition(":")):
         known = ", ".join(builtins(kind))
         raise OnebasinError(f"no {kind} called '{name}'; known: {known}; your own is named package.module:callable")
     return function
@@ -37,11 +37,12 @@ def resolve(kind: str, name: str) -> Callable[..., Any]:
     """
     module_name, _, attribute = function_of(kind, name).partition(":")
     try:
-        found = getattr(importlib.import_module(module_name), attribute)
+        module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         raise OnebasinError(f"{kind} '{name}': cannot import {error.name}; is its folder on PYTHONPATH?") from error
-    except AttributeError:
-        raise OnebasinError(f"{kind} '{name}': module {module_name} has no '{attribute}'") from None
+    if not hasattr(module, attribute):
+        raise OnebasinError(f"{kind} '{name}': module {module_name} has no '{attribute}'")
+    found = getattr(module, attribute)
     if not callable(found):
         raise OnebasinError(f"{kind} '{name}': {attribute} of {module_name} cannot be called")
     return found

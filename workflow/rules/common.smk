@@ -67,12 +67,12 @@ def of_counts(experiment, kind, counts):
 
 
 def remember_stacks():
+    """Write down which seeds train together, so that a seed added later does not join a stack that is done."""
     for experiment, stacks in STACKS.items():
         write_stacks(STACKS_FILE.format(experiment=experiment), stacks)
 
 
 SUMMARISED = ["merged", "pairwise", "sharpness", "top_eigenvalue", "timing", "acceleration"]
-LONG = ["interpolation", "landscape"]
 
 
 def parts_of(experiment):
@@ -98,27 +98,19 @@ def parts_of(experiment):
     return {table: list(dict.fromkeys(files)) for table, files in parts.items()}
 
 
-def tables_of(experiment):
-    """The table files of an experiment, keyed `<table>_<suffix>`: all as CSV, summaries for readers as well."""
-    return {
-        f"{table}_{suffix}": f"results/{experiment.name}/tables/{table}.{suffix}"
-        for table in parts_of(experiment)
-        for suffix in (["csv", "md", "tex", "html"] if table in SUMMARISED else ["csv"])
-    }
-
-
-def in_report(experiment, key, path):
-    """The file marked for the report, if it is a summary that a browser shows."""
-    table, _, suffix = key.rpartition("_")
-    if suffix != "html":
-        return path
-    return report(
-        path,
+def table_files(experiment, table):
+    """The files of a table by suffix: the CSV, and a summary for readers where there is one to make."""
+    if table not in SUMMARISED:
+        return {"csv": f"results/{experiment.name}/tables/{table}.csv"}
+    files = {suffix: f"results/{experiment.name}/tables/{table}.{suffix}" for suffix in ("csv", "md", "tex", "html")}
+    files["html"] = report(
+        files["html"],
         caption=f"../report/table_{table}.rst",
         category="3. Tables",
         subcategory=experiment.name,
         labels={"table": table.replace("_", " ")},
     )
+    return files
 
 
 def figures_of(experiment):
@@ -131,7 +123,12 @@ CHECKPOINTS = [
     for experiment in EXPERIMENTS.values()
     for seed in experiment["seeds"]
 ]
-TABLES = [path for experiment in EXPERIMENTS.values() for path in tables_of(experiment).values()]
+TABLES = [
+    path
+    for experiment in EXPERIMENTS.values()
+    for table in parts_of(experiment)
+    for path in table_files(experiment, table).values()
+]
 FIGURES = [
     f"results/{experiment.name}/figures/{figure}.{suffix}"
     for experiment in EXPERIMENTS.values()

@@ -1,31 +1,33 @@
 # Tables, figures, claims, and the report that holds them. Light jobs, run where Snakemake runs.
 for experiment in EXPERIMENTS.values():
+    for table, parts in parts_of(experiment).items():
 
-    rule:
-        name:
-            f"tables_{experiment.name}"
-        input:
-            **parts_of(experiment),
-        output:
-            **{key: in_report(experiment, key, path) for key, path in tables_of(experiment).items()},
-        log:
-            f"results/{experiment.name}/logs/tables.log",
-        benchmark:
-            f"results/{experiment.name}/benchmarks/tables.tsv"
-        localrule: True
-        conda:
-            CONDA
-        threads: 1
-        resources:
-            mem_mb=500,
-            runtime=10,
-            gpu=0,
-        params:
-            methods=list(experiment["methods"]),
-            compute=COMPUTE,
-            code=code("tables.py"),
-        script:
-            "../scripts/tables.py"
+        rule:
+            name:
+                f"table_{experiment.name}_{table}"
+            input:
+                parts,
+            output:
+                **table_files(experiment, table),
+            log:
+                f"results/{experiment.name}/logs/tables/{table}.log",
+            benchmark:
+                f"results/{experiment.name}/benchmarks/tables/{table}.tsv"
+            localrule: True
+            conda:
+                CONDA
+            threads: 1
+            resources:
+                mem_mb=500,
+                runtime=10,
+                gpu=0,
+            params:
+                table=table,
+                methods=list(experiment["methods"]),
+                compute=COMPUTE,
+                code=code("table.py"),
+            script:
+                "../scripts/table.py"
 
     for figure in figures_of(experiment):
 
@@ -69,7 +71,9 @@ for experiment in EXPERIMENTS.values():
 rule claims:
     input:
         **{
-            table: [path for e in EXPERIMENTS.values() if (path := tables_of(e).get(f"{table}_csv"))]
+            table: [
+                f"results/{e.name}/tables/{table}.csv" for e in EXPERIMENTS.values() if table in parts_of(e)
+            ]
             for table in ("merged", "pairwise", "sharpness", "acceleration")
         },
         rules=config["claims"],

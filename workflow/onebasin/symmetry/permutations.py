@@ -43,7 +43,7 @@ def load_permutations(path: str | Path, spec: Spec, seeds: tuple[int, ...]) -> P
     Raises:
         OnebasinError: damaged, of other models, not of this network, or not permutations.
     """
-    artifact = artifacts.load(path, "permutations")
+    artifact = artifacts.load(path, "permutations", ("models", "work"))
     if tuple(artifact.facts["models"]) != seeds:
         raise OnebasinError(
             f"{path}: made for models {artifact.facts['models']}, not {list(seeds)}; {artifacts.REMAKE}"
@@ -59,5 +59,9 @@ def check_indices(indices: Mapping[str, torch.Tensor], spec: Spec, models: int, 
     for group in spec.groups:
         expected = torch.arange(group.size).expand(models, -1)
         index = indices[group.name].cpu()
-        if index.shape != expected.shape or not torch.equal(index.sort(dim=-1).values, expected):
+        if (
+            index.dtype != torch.int64
+            or index.shape != expected.shape
+            or not torch.equal(index.sort(dim=-1).values, expected)
+        ):
             raise OnebasinError(f"{where}: group {group.name} holds no permutations; {artifacts.REMAKE}")

@@ -33,6 +33,13 @@ def trace(module: nn.Module, example_input: Tensor) -> Spec:
                 f"layer {name} ({type(layer).__name__}): its permutation symmetry is not known; "
                 "use nn.Linear and elementwise activations"
             )
+    seen: list[nn.Parameter] = []
+    for name, parameter in module.named_parameters(remove_duplicate=False):
+        if any(parameter is other for other in seen):
+            raise OnebasinError(
+                f"layer {name.rpartition('.')[0]}: shares {name} with a layer before it; give it its own"
+            )
+        seen.append(parameter)
     groups = []
     for (name, layer), (after, _) in itertools.pairwise(linear):
         leaving = [Axis(f"{name}.weight", 0)]

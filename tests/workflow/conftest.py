@@ -1,0 +1,89 @@
+"""The real Snakefile, run in copies of the project that stand in temporary folders."""
+
+import re
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+PROJECT = Path(__file__).parents[2]
+SMALL = PROJECT / "tests" / "workflow" / "small.yaml"
+VARIES = ("logs", "benchmarks", "timing")  # times, and what names them
+
+
+class Clone:
+    """A copy of the project without its results, and the means to run its workflow."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        ignored = shutil.ignore_patterns("__pycache__", "*.egg-info")
+        for name in ("workflow", "config", "envs"):
+            shutil.copytree(PROJECT / name, folder / name, ignore=ignored)
+        shutil.copy(PROJECT / "Snakefile", folder)
+        shutil.copy(SMALL, folder / "small.yaml")
+        (folder / "profiles").symlink_to("workflow/profiles")
+
+    def command(self, *arguments: str, config: str = "small.yaml") -> list[str]:
+        return [sys.executable, "-m", "snakemake", "--configfile", config, *arguments]
+
+    def run(self, *arguments: str, config: str = "small.yaml") -> subprocess.CompletedProcess:
+        command = self.command(*arguments, config=config)
+        return subprocess.run(command, cwd=self.folder, capture_output=True, text=True, timeout=500)
+
+    def make(self, *arguments: str, cores: int = 2) -> subprocess.CompletedProcess:
+        """Run the workflow; fail with its output if it does."""
+        done = self.run("--cores", str(cores), *arguments)
+        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+        return done
+
+    def planned(self, *arguments: str) -> Counter:
+        """How many jobs of each rule a run would do, the target rules aside."""
+        done = self.run("--dry-run", *arguments)
+        assert done.returncode == 0, done.stderr[-3000:]
+        table = re.search(r"Job stats:\njob +count\n[- ]+\n(.*?)\n\n", done.stdout + done.stderr, re.DOTALL)
+        rows = [line.split() for line in table[1].splitlines()] if table else []
+        return Counter({name: int(count) for name, count in rows if name not in ("total", "default", "all")})
+
+    def edit(self, path: str, old: str, new: str) -> None:
+        file = self.folder / path
+        text = file.read_text()
+        assert old in text, f"{path} has no {old!r}"
+        file.write_text(text.replace(old, new, 1))
+
+    def products(self) -> dict[str, bytes]:
+        """Everything that two runs must agree on, to the byte."""
+        results = self.folder / "results"
+        return {
+            str(path.relative_to(results)): path.read_bytes()
+            for path in sorted(results.rglob("*"))
+            if path.is_file()
+            and not set(path.parts) & set(VARIES)
+            and not path.name.startswith("timing.")
+            and path.name not in ("report.html", "provenance.csv")
+        }
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Clone:
+    """A clone in which the small experiment was run with two cores. Tests leave it as it is."""
+    clone = Clone(tmp_path_factory.mktemp("finished"))
+    clone.make()
+    return clone
+
+
+@pytest.fixture
+def copied(finished: Clone, tmp_path: Path) -> Clone:
+    """A clone of one's own that has the finished results and Snakemake's memory of them."""
+    clone = Clone.__new__(Clone)
+    clone.folder = tmp_path / "copy"
+    shutil.copytree(finished.folder, clone.folder, symlinks=True)
+    return clone
+
+
+@pytest.fixture
+def fresh(tmp_path: Path) -> Clone:
+    """A clone without results."""
+    return Clone(tmp_path)

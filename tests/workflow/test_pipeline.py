@@ -1,0 +1,96 @@
+"""The small experiment from nothing: everything the contract names is there, and only once."""
+
+import pandas as pd
+import pytest
+import yaml
+from safetensors.torch import load_file
+
+from onebasin import artifacts
+from onebasin.tables import COLUMNS
+
+METHODS = ("naive", "weight_matching", "ste", "ste_mm")
+
+
+def test_every_file_of_the_contract_is_made(finished):
+    results = finished.folder / "results"
+    small = results / "small"
+    expected = [small / f"models/seed-{seed}.safetensors" for seed in range(6)]
+    for method in METHODS:
+        for kind in ("permutations", "merged"):
+            expected += [
+                small / f"{kind}/{method}/n{count}-t{trial}.safetensors" for count in (2, 3) for trial in (0, 1)
+            ]
+    for table in ("merged", "pairwise", "sharpness", "timing", "top_eigenvalue", "acceleration"):
+        expected += [small / f"tables/{table}.{suffix}" for suffix in ("csv", "md", "tex")]
+    for figure in ("merged", "pairwise", "pairwise_matrix", "interpolation", "sharpness", "landscape"):
+        expected += [small / f"figures/{figure}.{suffix}" for suffix in ("pdf", "png")]
+    expected += [results / name for name in ("claims.csv", "claims.md", "provenance.csv", "config.yaml")]
+    assert [path for path in expected if not path.is_file()] == []
+
+
+@pytest.mark.parametrize("table", ["merged", "pairwise", "sharpness", "timing"])
+def test_tables_have_the_columns_of_the_contract_in_order(finished, table):
+    header = (finished.folder / f"results/small/tables/{table}.csv").read_text().splitlines()[0]
+    assert header.split(",") == COLUMNS[table]
+
+
+def test_every_run_has_its_row(finished):
+    merged = pd.read_csv(finished.folder / "results/small/tables/merged.csv")
+    runs = merged.groupby(["method", "count", "trial", "split"]).size()
+    assert len(runs) == len(METHODS) * 2 * 2 * 2
+    assert (runs == 1).all()
+
+
+def test_the_table_says_what_the_merged_files_are(finished):
+    """The merged model is the mean of the permuted parents that the row names; recomputed from the files alone."""
+    small = finished.folder / "results/small"
+    merged = artifacts.load(small / "merged/ste_mm/n3-t1.safetensors", "merged")
+    assert merged.facts["models"] == [3, 4, 5]
+    permutations = load_file(small / "permutations/ste_mm/n3-t1.safetensors")
+    parents = [load_file(small / f"models/seed-{seed}.safetensors") for seed in (3, 4, 5)]
+    group = sorted(permutations)[0]
+    rows = [parent["1.bias"][permutations[group][i]] for i, parent in enumerate(parents)]
+    assert (sum(rows) / 3 - merged.tensors["1.bias"]).abs().max() < 1e-6
+
+
+def test_a_model_by_model_search_for_fewer_models_is_the_beginning_of_that_for_more(finished):
+    folder = finished.folder / "results/small/permutations/ste"
+    two, three = (load_file(folder / f"n{count}-t0.safetensors") for count in (2, 3))
+    for group, index in two.items():
+        assert (three[group][:2] == index).all()
+
+
+def test_a_second_run_has_nothing_to_do(finished):
+    done = finished.make()
+    assert "Nothing to be done" in done.stdout + done.stderr
+
+
+def test_one_core_gives_the_bytes_of_two(finished, fresh):
+    fresh.make(cores=1)
+    ours, theirs = finished.products(), fresh.products()
+    assert ours.keys() == theirs.keys()
+    assert [name for name in ours if ours[name] != theirs[name]] == []
+
+
+def test_the_report_holds_figures_tables_claims_and_configuration(copied):
+    done = copied.run("--report", "results/report.html")
+    assert done.returncode == 0, done.stderr[-2000:]
+    report = (copied.folder / "results/report.html").read_text()
+    for content in (
+        "1. Claims",
+        "2. Figures",
+        "3. Tables",
+        "4. Configuration and versions",
+        "landscape.png",
+        "merged.html",
+    ):
+        assert content in report
+    verdicts = pd.read_csv(copied.folder / "results/claims.csv")
+    assert all(f"{row.claim} of {row.paper}, small: {row.verdict}" in report for row in verdicts.itertuples())
+
+
+def test_the_configuration_beside_the_results_gives_the_same_results(copied):
+    used = yaml.safe_load((copied.folder / "results/config.yaml").read_text())
+    (copied.folder / "again.yaml").write_text(yaml.safe_dump(used, sort_keys=False))
+    done = copied.run("--dry-run", config="again.yaml")
+    assert "Nothing to be done" in done.stdout + done.stderr

@@ -1,0 +1,84 @@
+"""What a change makes run again: all that depends on it, and nothing else."""
+
+import shutil
+
+MERGED = ("merge_small", "evaluate_small", "sharpness_small", "landscape_small")
+END = {"claims", "provenance"}
+
+
+def rules(planned, *prefixes):
+    return {name for name in planned if name.startswith(prefixes)}
+
+
+def test_a_new_seed_trains_alone(copied):
+    copied.edit("small.yaml", "seeds: [0, 1, 2, 3, 4, 5]", "seeds: [0, 1, 2, 3, 4, 5, 6]")
+    assert copied.planned() == {"train_small_6": 1, "provenance": 1}
+
+
+def test_a_new_seed_of_a_half_full_stack_trains_alone(copied):
+    """Seeds 4 and 5 left room in their stack of four; a new seed that joined them would train them again."""
+    copied.edit("small.yaml", "seeds: [0, 1, 2, 3, 4, 5]", "seeds: [7, 0, 1, 2, 3, 4, 5]")
+    copied.edit("small.yaml", "trials: 2", "trials: 1")  # the trials' models are another matter
+    copied.edit("small.yaml", "counts: [2, 3]", "counts: [2]")
+    assert rules(copied.planned(), "train") == {"train_small_7"}
+
+
+def test_more_seeds_a_job_train_nothing_again(copied):
+    copied.edit("small.yaml", "seeds_per_job: 4", "seeds_per_job: 2")
+    assert rules(copied.planned(), "train", "match", "merge") == set()
+
+
+def test_a_setting_of_a_method_reruns_that_method(copied):
+    copied.edit("small.yaml", "ste_mm: {epochs: 2}", "ste_mm: {epochs: 3}")
+    planned = copied.planned()
+    assert rules(planned, "train", "match") == {"match_small_ste_mm"}
+    assert planned["match_small_ste_mm"] == 4
+    assert [planned[name] for name in MERGED] == [2, 2, 2, 1]
+    assert "sharpness_parents_small" not in planned
+
+
+def test_a_setting_of_the_sharpness_reruns_no_search(copied):
+    copied.edit("small.yaml", "probes: 4", "probes: 5")
+    assert set(copied.planned()) - END == {
+        *("sharpness_small", "sharpness_parents_small", "figure_small_sharpness"),
+        *("table_small_sharpness", "table_small_top_eigenvalue"),
+    }
+
+
+def test_a_new_method_reruns_no_other(copied):
+    copied.edit("workflow/onebasin/registry.toml", "[figure]", "[figures_of_mine]\n\n[figure]")
+    shutil.copy(copied.folder / "workflow/onebasin/matching/naive.py", copied.folder / "mine.py")
+    copied.edit("small.yaml", "      naive: {}\n", '      naive: {}\n      own: {function: "mine:naive"}\n')
+    assert rules(copied.planned(), "train", "match") == {"match_small_own"}
+
+
+def test_a_comment_reruns_nothing(copied):
+    copied.edit("workflow/onebasin/matching/ste_mm.py", "    steps = 0\n", "    # how often\n    steps = 0\n\n")
+    copied.edit("workflow/onebasin/training.py", '"""Train one model a seed', '"""Train a model for every seed')
+    copied.edit("workflow/scripts/train.py", '"""Train', '# a remark\n"""Train')
+    done = copied.run("--dry-run")
+    assert "Nothing to be done" in done.stdout + done.stderr
+
+
+def test_a_changed_search_reruns_what_it_serves(copied):
+    copied.edit("workflow/onebasin/matching/ste.py", "gradient / 2", "gradient / 3")
+    planned = copied.planned()
+    assert rules(planned, "train", "match", "acceleration") == {"match_small_ste"}
+    assert planned["merge_small"] == 2
+
+
+def test_a_changed_solver_reruns_all_searches_but_the_naive_one(copied):
+    copied.edit("workflow/onebasin/matching/cost.py", "torch.bmm(ours, theirs.mT)", "torch.matmul(ours, theirs.mT)")
+    planned = copied.planned()
+    assert rules(planned, "train", "match") == {"match_small_weight_matching", "match_small_ste", "match_small_ste_mm"}
+
+
+def test_a_changed_figure_reruns_that_figure(copied):
+    copied.edit("workflow/onebasin/figures/landscape.py", "import", "X = 1\nimport")
+    assert set(copied.planned()) == {"figure_small_landscape"}
+
+
+def test_copied_results_are_up_to_date_without_snakemakes_memory(copied):
+    shutil.rmtree(copied.folder / ".snakemake")
+    done = copied.run("--dry-run")
+    assert "Nothing to be done" in done.stdout + done.stderr
