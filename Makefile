@@ -8,6 +8,7 @@ BIN := .venv/bin
 .PHONY: results install test lint format bench clean
 
 results: install
+	@$(BIN)/python workflow/scripts/unlock_stale.py --configfile $(CONFIG)
 	$(BIN)/snakemake --cores $(CORES) --configfile $(CONFIG) --quiet rules reason
 	$(BIN)/snakemake --configfile $(CONFIG) --report results/report.html --quiet all
 	@echo "Done. Read results/report.html, or results/claims.md and results/*/tables/*.md."

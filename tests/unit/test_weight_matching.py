@@ -336,19 +336,55 @@ def test_sweeps_after_the_first_and_a_random_first_one_come_in_every_order(monke
     assert orders == set(itertools.permutations(group.name for group in matcher.spec.groups))
 
 
-def test_the_work_recorded_is_every_problem_and_every_row_the_solver_went_through(monkeypatch):
-    models = random_mlps(3, inputs=7, widths=(12, 9, 11))
-    solve, solved = weight.solve, []
+def test_a_group_is_solved_again_only_after_a_neighbour_changed(pairs, monkeypatch):
+    models, target, source = pairs
+    spec = spec_of(models)
+    last_seen, solved_again = {}, 0
+
+    def recorded(target, source, spec, indices, group):
+        nonlocal solved_again
+        around = {name: indices[name].clone() for name in spec.neighbours(group)}
+        if group.name in last_seen:
+            solved_again += 1
+            assert not same(around, last_seen[group.name])
+        last_seen[group.name] = around
+        return gains(target, source, spec, indices, group)
+
+    monkeypatch.setattr(weight, "gains", recorded)
+    matcher_of(models, 1, first_sweep="random").match(only(target, 0), only(source, 0), [0])
+    assert solved_again > 0
+
+
+@pytest.fixture
+def solved(monkeypatch):
+    """What the assignment solver returns, call by call."""
+    solve, answers = weight.solve, []
 
     def recorded(*arguments, **options):
-        solved.append(solve(*arguments, **options))
-        return solved[-1]
+        answers.append(solve(*arguments, **options))
+        return answers[-1]
 
     monkeypatch.setattr(weight, "solve", recorded)
-    found = weight_matching(models, spec_of(models), None, SETTINGS, stream("search"))
-    assert found.work["assignments"] == sum(len(assignments.columns) for assignments in solved)
-    assert found.work["row_scans"] == sum(int(assignments.row_scans.sum()) for assignments in solved)
-    assert found.work["steps"] >= 2
+    return answers
+
+
+def test_the_work_recorded_is_every_problem_and_every_row_the_solver_went_through(pairs, solved):
+    models, target, source = pairs
+    matcher = matcher_of(models, len(models) // 2)
+    matcher.match(target, source, range(len(models) // 2))
+    assert matcher.work(7) == {
+        "steps": 7,
+        "assignments": sum(len(assignments.columns) for assignments in solved),
+        "row_scans": sum(int(assignments.row_scans.sum()) for assignments in solved),
+    }
+
+
+def test_weight_matching_records_its_rounds_and_the_work_of_all_of_them(solved):
+    models = random_mlps(3, inputs=7, widths=(12, 9, 11))
+    work = weight_matching(models, spec_of(models), None, {**SETTINGS, "max_rounds": 2}, stream("search")).work
+    assert work["steps"] == 2
+    assert work["assignments"] == len(solved)  # one model at a time
+    assert work["row_scans"] == sum(int(assignments.row_scans.sum()) for assignments in solved)
 
 
 def test_the_search_depends_on_its_generator_and_on_nothing_else():

@@ -39,6 +39,11 @@ class Clone:
         assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
         return done
 
+    def clean_up(self) -> subprocess.CompletedProcess:
+        """What `make` does first: put away what a killed run left."""
+        command = [sys.executable, "workflow/scripts/unlock_stale.py", "--configfile", "small.yaml"]
+        return subprocess.run(command, cwd=self.folder, capture_output=True, text=True)
+
     def planned(self, *arguments: str) -> Counter:
         """How many jobs of each rule a run would do, the target rules aside."""
         done = self.run("--dry-run", *arguments)

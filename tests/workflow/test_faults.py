@@ -11,7 +11,6 @@ from safetensors.torch import load_file
 from onebasin import artifacts
 
 CHECKPOINT = "results/small/models/seed-1.safetensors"
-MERGED = "results/small/merged/ste_mm/n2-t0.safetensors"
 PERMUTATIONS = "results/small/permutations/ste_mm/n2-t0.safetensors"
 
 
@@ -78,14 +77,14 @@ def another_kind(path):
 )
 def test_a_damaged_checkpoint_is_named_and_nothing_half_written(copied, damage, why):
     damage(copied.folder / CHECKPOINT)
-    done = copied.run("--cores", "1", "--force", MERGED)
+    done = copied.run("--cores", "1", "--force", PERMUTATIONS)
     lines = [line for line in done.stderr.splitlines() if line.startswith("onebasin: ")]
     assert done.returncode != 0
     assert len(lines) == 1
     assert CHECKPOINT in lines[0]
     assert why in lines[0]
-    assert not (copied.folder / MERGED).exists()
-    assert list(copied.folder.glob("results/small/merged/ste_mm/.*")) == []
+    assert not (copied.folder / PERMUTATIONS).exists()
+    assert list(copied.folder.glob("results/small/permutations/ste_mm/.*")) == []
 
 
 def test_a_missing_checkpoint_is_trained_again_with_the_same_bytes(copied):
@@ -119,9 +118,26 @@ def test_a_killed_run_is_completed_with_the_same_bytes(finished, fresh, victim):
         os.kill(process.pid if victim == "snakemake" else children[0], signal.SIGKILL)
     process.wait(timeout=60)
     assert process.returncode != 0
+    assert fresh.clean_up().returncode == 0
     fresh.make(*targets)
     for target in targets:
         assert (fresh.folder / target).read_bytes() == (finished.folder / target).read_bytes()
+
+
+def test_a_second_run_in_the_folder_is_refused_while_the_first_is_alive(fresh):
+    target = "results/small/models/seed-0.safetensors"
+    first = subprocess.Popen(
+        fresh.command("--cores", "1", target),
+        cwd=fresh.folder,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    wait_for_jobs(first)
+    second = fresh.clean_up()
+    assert first.wait(timeout=120) == 0, "the first run was disturbed"
+    assert second.returncode == 1
+    assert f"process {first.pid}" in second.stderr
 
 
 def wait_for_jobs(process):

@@ -74,7 +74,7 @@ def test_a_changed_solver_reruns_all_searches_but_the_naive_one(copied):
 
 
 def test_a_changed_figure_reruns_that_figure(copied):
-    copied.edit("workflow/onebasin/figures/landscape.py", "import", "X = 1\nimport")
+    copied.edit("workflow/onebasin/figures/landscape.py", "\n\n\ndef ", "\n\nX = 1\n\n\ndef ")
     assert set(copied.planned()) == {"figure_small_landscape"}
 
 
