@@ -199,7 +199,7 @@ def test_weight_matching_is_the_textbooks_rounds_over_all_models(pairs, monkeypa
     expected, steps = textbook_weight_matching(models, spec, rounds, orders, first_sweep)
     coming = {}  # a generator each: the search's own draws the rounds, one made for a match its sweeps
 
-    def drawn(n, generator):
+    def drawn(n, generator, device="cpu"):
         return torch.tensor(next(coming.setdefault(generator, iter(rounds if generator is draws else orders))))
 
     monkeypatch.setattr(torch, "randperm", drawn)
@@ -338,7 +338,6 @@ def test_sweeps_after_the_first_and_a_random_first_one_come_in_every_order(monke
 
 def test_a_group_is_solved_again_only_after_a_neighbour_changed(pairs, monkeypatch):
     models, target, source = pairs
-    spec = spec_of(models)
     last_seen, solved_again = {}, 0
 
     def recorded(target, source, spec, indices, group):

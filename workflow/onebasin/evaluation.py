@@ -8,6 +8,7 @@ mean loss of its parents; that of a pair is the largest excess of the loss over 
 import itertools
 from collections.abc import Iterable
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor, nn
@@ -121,10 +122,15 @@ def pairwise_barriers(curves: pd.DataFrame) -> pd.DataFrame:
     for (split, a, b), curve in curves.groupby(["split", "model_a", "model_b"], sort=False):
         weight = curve["weight_b"].to_numpy()
         line = {x: (1 - weight) * curve[x].iloc[0] + weight * curve[x].iloc[-1] for x in ("loss", "accuracy")}
-        loss = (curve["loss"] - line["loss"]).iloc[1:-1].max() if len(curve) > 2 else 0.0
-        accuracy = (line["accuracy"] - curve["accuracy"]).iloc[1:-1].max() if len(curve) > 2 else 0.0
-        rows.append((split, a, b, max(0.0, loss), max(0.0, accuracy)))
+        rows.append(
+            (split, a, b, _barrier(curve["loss"] - line["loss"]), _barrier(line["accuracy"] - curve["accuracy"]))
+        )
     return pd.DataFrame(rows, columns=["split", "model_a", "model_b", "barrier_loss", "barrier_accuracy"])
+
+
+def _barrier(excess: pd.Series) -> float:
+    """The largest excess between the ends, 0 if there is none; NaN if a point is not a number."""
+    return float(np.maximum(0.0, excess.to_numpy()[1:-1]).max(initial=0.0))
 
 
 def _each(models: Models) -> Iterable[Parameters]:

@@ -59,8 +59,8 @@ def _plane(three: list[Parameters]) -> tuple[Parameters, list[Parameters], Tenso
     if not (ab.norm() > 0 and height.norm() > 1e-6 * ac.norm()):
         raise OnebasinError("landscape: the three models lie on one line; choose another trial or count")
     across = height / height.norm()
-    corners = torch.tensor([[0.0, 0.0], [float(ab.norm()), 0.0], [float(ac @ along), float(height.norm())]])
-    return three[0], [_unflatten(v, three[0]) for v in (along, across)], corners.double()
+    places = [[0.0, 0.0], [float(ab.norm()), 0.0], [float(ac @ along), float(height.norm())]]
+    return three[0], [_unflatten(v, three[0]) for v in (along, across)], torch.tensor(places, dtype=torch.float64)
 
 
 def _unflatten(vector: Tensor, like: Parameters) -> Parameters:

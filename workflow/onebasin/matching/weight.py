@@ -78,14 +78,19 @@ class Matcher:
             source: stack `[k, ...]` of the unpermuted models.
             models: which of the N models these are.
         """
+        new = self._in_signal_order[np.asarray(models)]
+        if new.any() and not new.all():  # their sweeps differ, so that none depends on the others' past
+            parts = [np.flatnonzero(new), np.flatnonzero(~new)]
+            changes = [self.match(_rows(target, p), _rows(source, p), np.asarray(models)[p].tolist()) for p in parts]
+            return any(changes)
         # one draw a call: what a model gets does not depend on how long the others take
         order = torch.Generator().manual_seed(_draw_seed(self._generator))
         rows = np.asarray(models)
         stale = np.ones((len(models), len(self.spec.groups)), dtype=bool)
         changed_at_all = False
-        for sweep in range(MAX_SWEEPS):
+        for _ in range(MAX_SWEEPS):
             positions = torch.randperm(len(self.spec.groups), generator=order).tolist()
-            if sweep == 0 and self._in_signal_order[rows].any():
+            if self._in_signal_order[rows].any():
                 positions = sorted(positions)
                 self._in_signal_order[rows] = False
             for position in positions:
@@ -142,7 +147,7 @@ def weight_matching(
         rounds += 1
         changes = [
             _match_to_others(model, models, permuted, matcher)
-            for model in torch.randperm(count, generator=generator).tolist()
+            for model in torch.randperm(count, generator=generator, device=generator.device).tolist()
         ]
         if not any(changes):
             break

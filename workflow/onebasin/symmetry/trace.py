@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from onebasin.errors import OnebasinError
 from onebasin.symmetry.spec import Axis, Group, Spec
 
-ELEMENTWISE = (nn.ReLU, nn.GELU, nn.Tanh, nn.SiLU, nn.ELU, nn.LeakyReLU, nn.Sigmoid, nn.Identity, nn.Dropout)
+ELEMENTWISE = (nn.ReLU, nn.GELU, nn.Tanh, nn.SiLU, nn.ELU, nn.LeakyReLU, nn.Sigmoid, nn.Identity)
 
 
 def trace(module: nn.Module, example_input: Tensor) -> Spec:
