@@ -16,7 +16,7 @@ ENSEMBLE: dict[str, Any] = {"color": "black", "linestyle": (0, (1, 1.5)), "linew
 
 @style.paper_style
 def merged(tables: style.Tables) -> Figure:
-    """Loss and accuracy of merged models, test and train, with the original models and their ensemble beside them.
+    """Loss and accuracy of merged models, test and train, with their parents and the ensemble of these beside them.
 
     Lines are means over trials, bands one standard deviation.
     """

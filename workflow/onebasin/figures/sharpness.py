@@ -15,7 +15,7 @@ def sharpness(tables: style.Tables) -> Figure:
     """Hessian trace, its scale-invariant form and the largest eigenvalue at merged models against their number.
 
     Lines are means over trials, bands one standard deviation. A single trial has bars of the estimator's own standard
-    error instead. The original models are a grey band: mean and standard deviation over models and trials.
+    error instead. The parents are a grey band: mean and standard deviation over models and trials.
     """
     traces = style.needed(tables, "sharpness")
     panels = {label: traces[traces["estimator"] == name] for name, label in ESTIMATORS.items()}

@@ -272,7 +272,7 @@ def parents_band(axes: Axes, values: pd.DataFrame, y: str) -> None:
 
 def parents_handle() -> Artist:
     """Legend entry of the models before merging."""
-    return Patch(facecolor="0.8", edgecolor=PARENTS_COLOUR, linewidth=0.6, label="original models")
+    return Patch(facecolor="0.8", edgecolor=PARENTS_COLOUR, linewidth=0.6, label="parents")
 
 
 def method_handles(methods: Iterable[str], line: bool = True) -> list[Artist]:
