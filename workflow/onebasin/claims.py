@@ -385,9 +385,10 @@ def write_rst(claims: pd.DataFrame, path: str | Path) -> None:
     parts = []
     for row in claims.to_dict("records"):
         known = not math.isnan(row["effect"])
-        interval = f" Effect {_show(Interval(row['effect'], row['low'], row['high']))}." if known else ""
+        rule = row["detail"].partition(";")[0]  # which effect, on which side of what; or what is missing
+        interval = f" {_show(Interval(row['effect'], row['low'], row['high']))}," if known else ""
         head = f"**{row['claim']} of {row['paper']}, {row['experiment']}: {row['verdict']}**"
-        parts.append(f"{head}\n    {row['statement']}.{interval}\n")
+        parts.append(f"{head}\n    {row['statement']}. *Effect*{interval} {rule}.\n")
     write_text(path, "\n".join(parts))
 
 

@@ -71,9 +71,7 @@ for experiment in EXPERIMENTS.values():
 rule claims:
     input:
         **{
-            table: [
-                f"results/{e.name}/tables/{table}.csv" for e in EXPERIMENTS.values() if table in parts_of(e)
-            ]
+            table: [f"results/{e.name}/tables/{table}.csv" for e in EXPERIMENTS.values() if table in parts_of(e)]
             for table in ("merged", "pairwise", "sharpness", "acceleration")
         },
         rules=config["claims"],
