@@ -21,12 +21,13 @@ from torch.nn import functional as F
 
 from onebasin.data import Data, Split, batches
 from onebasin.evaluation import measure
+from onebasin.matching.latents import Latents, combine, gradient_at
 from onebasin.matching.naive import naive
-from onebasin.matching.ste import gradients_at_midpoints, ste
-from onebasin.matching.ste_mm import convex_weights, gradient_at_combination, ste_mm, straight_through
+from onebasin.matching.ste import ste
+from onebasin.matching.ste_mm import convex_weights, ste_mm
 from onebasin.matching.weight import Matcher
 from onebasin.merging import merge
-from onebasin.models import Models, forward
+from onebasin.models import Models, forward, one
 from onebasin.symmetry.apply import permute_stack, random_permutations
 from onebasin.symmetry.permutations import check_indices
 
@@ -78,23 +79,26 @@ def test_the_gradient_of_ste_mm_is_that_of_the_straight_through_expression(probl
     models, data, permuted, latents = problem
     weights = torch.tensor([0.4, 0.3, 0.2, 0.1], dtype=torch.float64)
     batch = torch.tensor([3, 1, 4, 15, 9])
-    gradient = gradient_at_combination(models.network, models[0], permuted, weights, data.train, batch)
-    straight_through(latents, gradient, weights[1:])
+    parts = [models[0], *(one(permuted, model) for model in range(3))]
+    gradient = gradient_at(models.network, combine(zip(weights.tolist(), parts, strict=True)), data.train, batch)
     expected = gradients_of_the_expression(models, data, permuted, latents, weights, batch)
-    for name, latent in latents.items():
-        torch.testing.assert_close(latent.grad, expected[name], rtol=1e-10, atol=1e-14)
-        assert latent.grad.abs().max() > 0
+    for name in latents:
+        assert gradient[name].abs().max() > 0
+        for model in range(3):
+            share = weights[model + 1] * gradient[name]
+            torch.testing.assert_close(share, expected[name][model], rtol=1e-10, atol=1e-14)
 
 
 def test_the_gradient_of_ste_is_that_of_every_pair_alone_at_its_midpoint(problem):
     models, data, permuted, latents = problem
     batch = torch.tensor([3, 1, 4, 15, 9])
-    found = gradients_at_midpoints(models.network, models[0], permuted, data.train, batch)
     for pair in range(3):
+        midpoint = combine([(0.5, models[0]), (0.5, one(permuted, pair))])
+        found = gradient_at(models.network, midpoint, data.train, batch)
         own, targets = ({n: t[pair : pair + 1] for n, t in stack.items()} for stack in (permuted, latents))
         expected = gradients_of_the_expression(models, data, own, targets, [0.5, 0.5], batch)
         for name, gradient in found.items():
-            torch.testing.assert_close(gradient[pair] / 2, expected[name][0], rtol=1e-10, atol=1e-14)
+            torch.testing.assert_close(gradient / 2, expected[name][0], rtol=1e-10, atol=1e-14)
 
 
 def softmax(values):
@@ -113,28 +117,38 @@ def linear_softmax():
 
 def test_the_gradient_of_a_linear_softmax_is_the_one_worked_out_by_hand():
     models = linear_softmax()
-    second = {"1.weight": models.parameters["1.weight"][1:]}
-    found = gradient_at_combination(
-        models.network, models[0], second, torch.tensor([0.25, 0.75]), ONE_IMAGE.train, torch.tensor([0])
-    )
+    combination = combine([(0.25, models[0]), (0.75, models[1])])
+    found = gradient_at(models.network, combination, ONE_IMAGE.train, torch.tensor([0]))
     # W = W1 / 4 + 3 W2 / 4 = [[1/4, 3/8], [-3/4, 1/4]], W x = (1, -1/4), dL/dW = (softmax(W x) - y) x^T
     # softmax = (1, e^(-5/4)) / (1 + e^(-5/4)), y = (0, 1)
     p = 1 / (1 + np.exp(-1.25))
     expected = [[p, 2 * p], [-p, -2 * p]]
     np.testing.assert_allclose(found["1.weight"].numpy(), expected, rtol=1e-6)
-    # the target's share is 3/4 of it
-    latents = {"1.weight": torch.zeros(1, 2, 2)}
-    straight_through(latents, found, torch.tensor([0.75]))
-    np.testing.assert_allclose(latents["1.weight"].grad[0].numpy(), 0.75 * np.array(expected), rtol=1e-6)
+
+
+def test_a_targets_step_is_adams_by_its_share_of_the_gradient():
+    first, gradient = (
+        torch.tensor([[1.0, -2.0, 0.5], [4.0, 0.0, 3.0]]),
+        torch.tensor([[0.5, -1.0], [2.0, 0.0], [0.1, 3.0]]),
+    )
+    latents = Latents({"weight": first}, models=2, lr=0.1)
+    alone = first.clone().requires_grad_()
+    optimizer = torch.optim.Adam([alone], lr=0.1)
+    for weight in (0.75, 0.25, 0.5):
+        latents.step(1, {"weight": gradient.T}, weight)  # a gradient that is laid out the other way
+        alone.grad = weight * gradient.T
+        optimizer.step()
+    torch.testing.assert_close(latents.stack["weight"][1], alone.detach())
+    assert torch.equal(latents.stack["weight"][0], first)
 
 
 def test_the_midpoint_gradient_of_a_linear_softmax_is_the_one_worked_out_by_hand():
     models = linear_softmax()
-    second = {"1.weight": models.parameters["1.weight"][1:]}
-    found = gradients_at_midpoints(models.network, models[0], second, ONE_IMAGE.train, torch.tensor([0]))
+    midpoint = combine([(0.5, models[0]), (0.5, models[1])])
+    found = gradient_at(models.network, midpoint, ONE_IMAGE.train, torch.tensor([0]))
     # W = [[1/2, 1/4], [-1/2, 1/2]], W x = (1, 1/2)
     p = 1 / (1 + np.exp(-0.5))
-    np.testing.assert_allclose(found["1.weight"][0].numpy(), [[p, 2 * p], [-p, -2 * p]], rtol=1e-6)
+    np.testing.assert_allclose(found["1.weight"].numpy(), [[p, 2 * p], [-p, -2 * p]], rtol=1e-6)
 
 
 class RecordingAdam(torch.optim.Adam):
@@ -171,12 +185,12 @@ def test_the_first_step_of_a_search_of_two_hidden_units_is_the_one_worked_out_by
     error = softmax(np.array([5 / 2, -5 / 8])) - [0, 1]
     outer = np.outer(error, [5 / 2, 0])
     inner = np.outer([error @ [1, -1 / 4], 0], [1, 2])  # the second unit is off
-    gradients = [gradient[0].numpy() for gradient in RecordingAdam.gradients]
+    gradients = [gradient.numpy() for gradient in RecordingAdam.gradients]
     np.testing.assert_allclose(gradients[0], inner / 2, rtol=1e-6)
     np.testing.assert_allclose(gradients[1], outer / 2, rtol=1e-6)
     # Adam's first step is the rate against the gradient's sign
     target = [[1.0, 1.0], [-3.0, 1.0]] - 0.25 * np.sign(inner)
-    np.testing.assert_allclose(RecordingAdam.latents[0][0].numpy(), target, rtol=1e-5)
+    np.testing.assert_allclose(RecordingAdam.latents[0].numpy(), target, rtol=1e-5)
 
 
 def reference_ste_mm(models, spec, data, settings, generator):

@@ -72,24 +72,26 @@ def load(path: str | Path, kind: str, facts: Iterable[str] = ()) -> Artifact:
         raise OnebasinError(f"{path}: truncated or not a safetensors file ({error}); {REMAKE}") from None
     if HEADER_KEY not in metadata:
         raise OnebasinError(f"{path}: a safetensors file, but not written by onebasin; {REMAKE}")
-    header = _header(metadata[HEADER_KEY], facts)
+    header = _header(metadata[HEADER_KEY])
     if header is None:
-        raise OnebasinError(f"{path}: its header is damaged or lacks what it has to say; {REMAKE}")
+        raise OnebasinError(f"{path}: its header is damaged; {REMAKE}")
     if header["kind"] != kind:
         raise OnebasinError(f"{path}: holds '{header['kind']}', expected '{kind}'; give a file of that kind")
+    if missing := sorted(set(facts) - header["facts"].keys()):
+        raise OnebasinError(f"{path}: its header does not say its {', '.join(missing)}; {REMAKE}")
     if header["sha256"] != checksum(tensors):
         raise OnebasinError(f"{path}: its tensors do not match its checksum; {REMAKE}")
     return Artifact(kind, tensors, header["facts"])
 
 
-def _header(text: str, facts: Iterable[str]) -> dict[str, Any] | None:
-    """The header that `save` wrote; None if it is not one, or if one of the facts is not in it."""
+def _header(text: str) -> dict[str, Any] | None:
+    """The header that `save` wrote; None if it is not one."""
     try:
         header = json.loads(text)
     except ValueError:
         return None
     whole = isinstance(header, dict) and header.keys() >= {"kind", "facts", "sha256"}
-    return header if whole and isinstance(header["facts"], dict) and header["facts"].keys() >= set(facts) else None
+    return header if whole and isinstance(header["facts"], dict) else None
 
 
 def checksum(tensors: Mapping[str, Tensor]) -> str:

@@ -1,17 +1,67 @@
-"""What the straight-through searches share: latent targets for all models but the first, which keeps its order."""
+"""What the straight-through searches share: latent targets of all models but the first, which keeps its order.
 
-from collections.abc import Mapping
+A search evaluates the gradient at a convex combination of permuted models and passes it to the targets as if permuting
+were the identity: with `w (stopgrad(pi(theta)) + t - stopgrad(t))` in the combination, the derivative by t is w.
+"""
+
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
-from onebasin.symmetry.apply import Indices, Parameters, identity
+from onebasin.data import Split
+from onebasin.models import forward, one
+from onebasin.symmetry.apply import Indices, Parameters, identity, permute
 from onebasin.symmetry.spec import Spec
 
 
-def start_latents(first: Parameters, models: int) -> Parameters:
-    """The latent targets `[models, ...]`, all equal to the first model, with gradients to be set by hand."""
-    return {name: tensor.expand(models, *tensor.shape).clone() for name, tensor in first.items()}
+class Latents:
+    """The targets as one stack, each with an Adam of its own.
+
+    The optimisers work on views of the stack, one model after the other, so that the gradients of one model at a time
+    are in memory.
+
+    Attributes:
+        stack: the targets `[models, ...]`, at first all equal to the first model.
+    """
+
+    def __init__(self, first: Mapping[str, Tensor], models: int, lr: float) -> None:
+        self.stack: Parameters = {name: t.detach().expand(models, *t.shape).clone() for name, t in first.items()}
+        self._views = [one(self.stack, model) for model in range(models)]
+        self._optimizers = [torch.optim.Adam(list(views.values()), lr=lr, fused=True) for views in self._views]
+
+    def step(self, model: int, gradient: Mapping[str, Tensor], weight: float) -> None:
+        """One Adam step of one target by its share of the gradient at a combination in which it has `weight`."""
+        for name, view in self._views[model].items():
+            # the fused kernel reads parameter and gradient as flat memory, so both have to be laid out alike
+            view.grad = (weight * gradient[name]).contiguous()
+        self._optimizers[model].step()
+        self._optimizers[model].zero_grad()
+
+
+def combine(parts: Iterable[tuple[float, Mapping[str, Tensor]]]) -> Parameters:
+    """The sum of `weight * parameters` over the parts, which are asked for one at a time."""
+    total: Parameters = {}
+    for weight, parameters in parts:
+        for name, tensor in parameters.items():
+            if name in total:
+                total[name].add_(tensor, alpha=weight)
+            else:
+                total[name] = weight * tensor
+    return total
+
+
+def permuted(source: Mapping[str, Tensor], spec: Spec, indices: Mapping[str, Tensor], model: int) -> Parameters:
+    """One model of a stack, its units in their present order."""
+    return permute(one(source, model), spec, one(indices, model))
+
+
+def gradient_at(network: torch.nn.Module, parameters: Parameters, split: Split, batch: Tensor) -> Parameters:
+    """The gradient of the batch's mean cross-entropy at `parameters`."""
+    here = {name: tensor.detach().requires_grad_() for name, tensor in parameters.items()}
+    loss = F.cross_entropy(forward(network, here, split.images[batch]), split.labels[batch])
+    return dict(zip(here, torch.autograd.grad(loss, list(here.values())), strict=True))
 
 
 def with_reference(spec: Spec, indices: Mapping[str, Tensor]) -> Indices:

@@ -98,7 +98,7 @@ class Matcher:
                 todo = np.flatnonzero(stale[:, position])
                 if not len(todo):
                     continue
-                changed = todo[self._solve(group, _rows(target, todo), _rows(source, todo), rows[todo])]
+                changed = todo[self._solve(group, target, source, rows, todo)]
                 stale[todo, position] = False
                 stale[np.ix_(changed, self._neighbours[group.name])] = True
                 changed_at_all |= bool(len(changed))
@@ -110,11 +110,22 @@ class Matcher:
         """What the search took, for its artifact."""
         return {"steps": steps, "assignments": self.assignments, "row_scans": self.row_scans}
 
-    def _solve(self, group: Group, target: Parameters, source: Parameters, models: np.ndarray) -> np.ndarray:
-        """Find the best permutation of one group for some models; a mask `[k]` of those that improved."""
-        present = {name: index[torch.from_numpy(models)] for name, index in self.indices.items()}
-        costs = gains(target, source, self.spec, present, group).neg_().cpu().numpy()
-        old = present[group.name].cpu().numpy()
+    def _solve(
+        self,
+        group: Group,
+        target: Mapping[str, Tensor],
+        source: Mapping[str, Tensor],
+        rows: np.ndarray,
+        todo: np.ndarray,
+    ) -> np.ndarray:
+        """Find the best permutation of one group for the models `rows[todo]`; a mask of those that improved.
+
+        Row i of the stacks is model `rows[i]`.
+        """
+        present = {name: index[torch.from_numpy(rows)] for name, index in self.indices.items()}
+        costs = gains(target, source, self.spec, present, group, todo.tolist()).neg_().cpu().numpy()
+        models = rows[todo]
+        old = present[group.name].cpu().numpy()[todo]
         duals = self._duals[group.name]
         start = Duals(duals.rows[models], duals.columns[models]) if self._warm_start else None
         found = solve(costs, start, old if self._warm_start else None, threads=torch.get_num_threads())
@@ -123,7 +134,7 @@ class Matcher:
         duals.rows[models], duals.columns[models] = found.duals.rows, found.duals.columns
         improved = _total(costs, found.columns) < _total(costs, old)  # not <=: ties must not keep the sweeps going
         self.indices[group.name][models[improved]] = torch.from_numpy(found.columns[improved]).to(
-            present[group.name].device
+            self.indices[group.name].device
         )
         return improved
 

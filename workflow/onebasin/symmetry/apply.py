@@ -4,7 +4,7 @@ Parameters are dictionaries of tensors keyed like a `state_dict`. Stacks carry a
 stack of N models are `[N, n]` per group, those of a single model `[n]`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -40,9 +40,17 @@ def permute_tensor(
     return tensor
 
 
-def take_along(tensor: Tensor, axis: int, indices: Tensor) -> Tensor:
-    """`tensor` `[N, ...]` with `axis` (the model axis counts) of each model in the order of its row of `indices`."""
-    return torch.stack([model.index_select(axis - 1, index) for model, index in zip(tensor, indices, strict=True)])
+def take_along(tensor: Tensor, axis: int, indices: Tensor, models: Sequence[int] | None = None) -> Tensor:
+    """`tensor` `[N, ...]` with `axis` (the model axis counts) of each model in the order of its row of `indices`.
+
+    Args:
+        models: which of the N models to return, in this order; all if not given.
+    """
+    chosen = range(len(tensor)) if models is None else models
+    result = tensor.new_empty(len(chosen), *tensor.shape[1:])
+    for place, model in enumerate(chosen):
+        torch.index_select(tensor[model], axis - 1, indices[model], out=result[place])
+    return result
 
 
 def identity(spec: Spec, models: int = 1, device: torch.device | str = "cpu") -> Indices:

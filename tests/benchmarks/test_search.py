@@ -1,0 +1,461 @@
+"""How fast the permutation searches are: ours against `textbook.py`, on the same inputs in the same process.
+
+`make bench` runs this file and `report.py`, which writes results/benchmarks/search.md; the ordinary suite skips it.
+Every benchmark stores its figures under `extra_info`: `ours` and `textbook` in the unit named there, `ratio`, `inputs`.
+The textbook runs between our rounds, so that what else the machine does falls on both.
+
+Where a step of STE-MM goes (MLP 3 x 512, N = 5; from `test_parts_of_a_step`, update from search.md):
+
+PARTS
+"""
+
+import functools
+import os
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import textbook
+import torch
+from scipy.optimize import linear_sum_assignment
+
+from onebasin.data import Data, load_data
+from onebasin.matching import ste_mm as ste_mm_module
+from onebasin.matching import weight
+from onebasin.matching.assignment import Duals, solve
+from onebasin.matching.ste_mm import ste_mm
+from onebasin.matching.weight import Matcher, weight_matching
+from onebasin.merging import permuted_models
+from onebasin.models import Models, mean
+from onebasin.seeding import generator
+from onebasin.symmetry.apply import permute_stack
+from onebasin.symmetry.spec import Axis, Group, Spec
+from onebasin.symmetry.trace import trace
+from onebasin.training import train
+
+THREADS = int(os.environ.get("THREADS", "2"))
+STE_MM = {"epochs": 1, "batch": 256, "lr": 0.001, "weights": "random", "first_sweep": "signal", "warm_start": True}
+WEIGHT_MATCHING = {"max_rounds": 100, "first_sweep": "random"}
+TRAINED = {128: (3, 10), 256: (16, 6), 512: (5, 6), 1024: (5, 3), 2048: (3, 2)}  # width: models, epochs
+COUNT, WIDTH = 5, 512  # of (b) and (c)
+FIRST, STEPS = 3, 20  # the steps that are left out, as the first matching is no typical one, and those that are timed
+HERE = Path(__file__).parent
+
+no_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU: torch.cuda.is_available() is false")
+on_devices = pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=no_gpu)])
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(THREADS)
+    yield
+    torch.set_num_threads(before)
+
+
+# inputs
+
+
+@functools.cache
+def digits_on(device: str) -> Data:
+    return load_data({"name": "digits"}, device)
+
+
+@functools.cache
+def trained(width: int) -> Models:
+    count, epochs = TRAINED[width]
+    settings = {"optimizer": "adam", "lr": 0.001, "weight_decay": 0.0, "batch": 100, "epochs": epochs}
+    network = {"name": "mlp", "width": width, "depth": 3}
+    return train(network, digits_on("cpu"), settings, range(count), root=0)[0]
+
+
+def models_on(device: str, width: int, count: int) -> tuple[Models, Spec]:
+    models = trained(width).first(count)
+    network = models.network.to(device)
+    parameters = {name: tensor.to(device) for name, tensor in models.parameters.items()}
+    models = Models(network, parameters, models.seeds, models.input_shape)
+    return models, trace(network, models.example_input)
+
+
+def batch_of(step: int, device: str) -> torch.Tensor:
+    draws = torch.Generator().manual_seed(step)
+    return torch.randperm(len(digits_on(device).train), generator=draws)[: STE_MM["batch"]].to(device)
+
+
+# a search, step by step
+
+
+def now(device: str) -> float:
+    if device == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def our_steps(models: Models, spec: Spec, steps: int, device: str, at_step=lambda step: None) -> list[float]:
+    """The seconds of each of the first steps of `ste_mm`; `at_step` is called before each."""
+    stamps = []
+
+    def batches(*_):
+        for step in range(steps):
+            at_step(step)
+            stamps.append(now(device))
+            yield batch_of(step, device)
+        stamps.append(now(device))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ste_mm_module, "batches", batches)
+        ste_mm(models, spec, digits_on(device), STE_MM, generator("bench", device=device))
+    return np.diff(stamps).tolist()
+
+
+def textbook_steps(models: Models, spec: Spec, steps: int, device: str) -> list[float]:
+    """The seconds of each of the textbook's first steps, on the same batches."""
+    own = [models[i] for i in range(len(models))]
+    search = textbook.SteMM(models.network, own, spec, STE_MM["lr"], generator("bench"))
+    train, seconds = digits_on(device).train, []
+    for step in range(steps):
+        batch, start = batch_of(step, device), now(device)
+        search.step(train.images[batch], train.labels[batch])
+        seconds.append(now(device) - start)
+    return seconds
+
+
+def compare(benchmark, ours, theirs, rounds: int, unit: str, **facts) -> None:
+    """Run both in turns; each returns its figure in seconds (a time a step or a problem). The best round counts."""
+    figures: dict[str, list[float]] = {"ours": [], "textbook": []}
+    benchmark.pedantic(
+        lambda: figures["ours"].append(ours()),
+        setup=lambda: figures["textbook"].append(theirs()),
+        rounds=rounds,
+    )
+    best = {name: min(values) for name, values in figures.items()}
+    note(benchmark, unit=unit, ratio=best["textbook"] / best["ours"], **best, **facts)
+
+
+def note(benchmark, **facts) -> None:
+    benchmark.extra_info.update({"threads": torch.get_num_threads(), **facts})
+
+
+def timed(function, device="cpu"):
+    """The function's seconds, and what it returned."""
+    start = now(device)
+    result = function()
+    return now(device) - start, result
+
+
+# (a) the assignment alone, on costs that a search met
+
+
+@functools.cache
+def recorded(width: int, steps: int, keep: int) -> list[tuple[np.ndarray, Duals, np.ndarray]]:
+    """The last problems of STE-MM's first steps for 3 models: costs `[n, n]`, duals to start from, permutation."""
+    problems = []
+
+    def recording(costs, start=None, previous=None, **options):
+        for k in range(len(costs)):
+            duals = Duals(start.rows[k : k + 1].copy(), start.columns[k : k + 1].copy())
+            problems.append((costs[k].copy(), duals, previous[k : k + 1].copy()))
+        del problems[:-keep]
+        return solve(costs, start, previous, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(weight, "solve", recording)
+        our_steps(*models_on("cpu", width, 3), steps, "cpu")
+    return problems
+
+
+@pytest.mark.parametrize("start", ["warm", "cold"])
+@pytest.mark.parametrize(("width", "steps", "keep"), [(512, 20, 30), (1024, 4, 12), (2048, 2, 8)])
+def test_assignment_on_recorded_costs(benchmark, width, steps, keep, start):
+    problems = recorded(width, steps, keep)
+
+    def ours():
+        answers = []
+        for costs, duals, previous in problems:
+            warm = (duals, previous) if start == "warm" else (None, None)
+            answers.append(solve(costs[None], *warm).columns[0])
+        return answers
+
+    def theirs():
+        return [linear_sum_assignment(costs)[1] for costs, *_ in problems]
+
+    for (costs, *_), our, their in zip(problems, ours(), theirs(), strict=True):
+        rows = np.arange(len(costs))
+        assert costs[rows, our].sum(dtype=float) == pytest.approx(costs[rows, their].sum(dtype=float), rel=1e-6)
+    compare(
+        benchmark,
+        lambda: timed(ours)[0] / len(problems),
+        lambda: timed(theirs)[0] / len(problems),
+        rounds=3,
+        unit="s a problem",
+        title=f"assignment, {start} start, against SciPy (always cold)",
+        inputs=f"n = {width}, {len(problems)} problems recorded in step {steps} and before of STE-MM, N = 3, 1 thread",
+    )
+
+
+# (b) a step of STE-MM
+
+
+@on_devices
+def test_step_of_ste_mm(benchmark, device):
+    models, spec = models_on(device, WIDTH, COUNT)
+    compare(
+        benchmark,
+        lambda: float(np.mean(our_steps(models, spec, FIRST + STEPS, device)[FIRST:])),
+        lambda: float(np.mean(textbook_steps(models, spec, FIRST + STEPS, device)[FIRST:])),
+        rounds=2,
+        unit="s a step",
+        title="STE-MM step",
+        inputs=f"MLP 3 x {WIDTH}, N = {COUNT}, mean of steps {FIRST + 1}-{FIRST + STEPS}, {device}",
+        device=device,
+    )
+
+
+def test_parts_of_a_step(benchmark):
+    """Where the time of (b) goes, by the functions that a step calls; and the work of the cost products."""
+    models, spec = models_on("cpu", WIDTH, COUNT)
+    parts, flops = Counter(), Counter()
+
+    def at_step(step):
+        if step == FIRST:
+            parts.clear()
+            flops.clear()
+
+    def watch(patch, owner, name, part):
+        function = getattr(owner, name)
+
+        def watched(*arguments, **options):
+            seconds, result = timed(lambda: function(*arguments, **options))
+            parts[part] += seconds
+            if part == "cost products":
+                target, *_, group = arguments
+                flops[part] += sum(2 * group.size * target[axis.tensor].numel() for axis in group.axes)
+            return result
+
+        patch.setattr(owner, name, watched)
+
+    def run():
+        with pytest.MonkeyPatch.context() as patch:
+            watch(patch, weight, "gains", "cost products")
+            watch(patch, weight, "solve", "assignments")
+            watch(patch, ste_mm_module, "permute_stack", "permuting the models")
+            watch(patch, ste_mm_module, "gradient_at_combination", "loss and gradient")
+            watch(patch, ste_mm_module, "straight_through", "gradients of the targets")
+            watch(patch, torch.optim.Adam, "step", "Adam")
+            return our_steps(models, spec, FIRST + STEPS, "cpu", at_step)[FIRST:]
+
+    seconds = benchmark.pedantic(run, rounds=1)
+    parts["rest"] = sum(seconds) - sum(parts.values())
+    note(
+        benchmark,
+        parts={part: value / STEPS for part, value in parts.most_common()},
+        step=sum(seconds) / STEPS,
+        flops=flops["cost products"] / STEPS,
+        inputs=f"MLP 3 x {WIDTH}, N = {COUNT}, mean of steps {FIRST + 1}-{FIRST + STEPS}, cpu",
+    )
+
+
+# (c) weight matching from start to end
+
+
+@on_devices
+def test_weight_matching_to_the_end(benchmark, device):
+    models, spec = models_on(device, WIDTH, COUNT)
+    found = {}
+
+    def ours():
+        found["ours"] = weight_matching(models, spec, None, WEIGHT_MATCHING, generator("bench", device=device))
+
+    def theirs():
+        found["textbook"] = textbook.match_many([models[i] for i in range(COUNT)], spec, generator("bench"))
+
+    compare(
+        benchmark,
+        lambda: timed(ours, device)[0],
+        lambda: timed(theirs, device)[0],
+        rounds=2,
+        unit="s",
+        title="weight matching to its end",
+        inputs=f"MLP 3 x {WIDTH}, N = {COUNT}, trained, random first sweep, {device}",
+        device=device,
+    )
+    our_spread = spread(permuted_models(models, spec, found["ours"]).parameters)
+    indices = {group.name: torch.stack([own[group.name] for own in found["textbook"]]) for group in spec.groups}
+    textbook_spread = spread(permute_stack(models.parameters, spec, indices))
+    assert our_spread == pytest.approx(textbook_spread, rel=0.02)  # local optima of random orders
+    note(benchmark, spread_ours=our_spread, spread_textbook=textbook_spread)
+
+
+def spread(stack) -> float:
+    """The sum of squared distances of the models to their mean."""
+    centre = mean(stack)
+    return sum(float((tensor - centre[name]).double().square().sum()) for name, tensor in stack.items())
+
+
+# (d) the convolutional networks' shapes: one sweep of one model onto another
+
+Shapes = dict[str, tuple[int, ...]]
+
+
+class Layers:
+    """Collects the tensors of a network and the axes of its groups."""
+
+    def __init__(self) -> None:
+        self.shapes: Shapes = {}
+        self.axes: dict[str, list[Axis]] = {}
+        self.sizes: dict[str, int] = {}
+
+    def add(self, name: str, shape: tuple[int, ...], *groups: str | None) -> None:
+        """A tensor, and the group of each of its first axes (None: not permuted)."""
+        self.shapes[name] = shape
+        for axis, group in enumerate(groups):
+            if group is not None:
+                self.axes.setdefault(group, []).append(Axis(name, axis))
+                self.sizes[group] = shape[axis]
+
+    def convolution(self, name: str, out: int, into: int, to: str, source: str | None, bias: bool) -> None:
+        """A 3 x 3 convolution and its BatchNorm."""
+        self.add(f"{name}.weight", (out, into, 3, 3), to, source)
+        for tensor in ["bias"] * bias + ["norm.weight", "norm.bias"]:
+            self.add(f"{name}.{tensor}", (out,), to)
+
+    def spec(self) -> Spec:
+        return Spec(tuple(Group(name, self.sizes[name], tuple(axes)) for name, axes in self.axes.items()))
+
+
+def vgg11(multiplier: int = 4) -> Layers:
+    layers, source, into = Layers(), None, 3
+    for number, width in enumerate([64, 128, 256, 256, 512, 512, 512, 512]):
+        out, group = multiplier * width, f"conv{number}"
+        layers.convolution(group, out, into, group, source, bias=True)
+        source, into = group, out
+    layers.add("linear.weight", (10, into), None, source)
+    layers.add("linear.bias", (10,))
+    return layers
+
+
+def resnet20(multiplier: int = 16) -> Layers:
+    layers, into, stream = Layers(), 16 * multiplier, "stream0"
+    layers.convolution("stem", into, 3, stream, None, bias=False)
+    for stage in range(3):
+        out = 16 * 2**stage * multiplier
+        for block in range(3):
+            name, after = f"stage{stage}.{block}", f"stream{stage}"
+            layers.convolution(f"{name}.conv1", out, into, f"{name}.inner", stream, bias=False)
+            layers.convolution(f"{name}.conv2", out, out, after, f"{name}.inner", bias=False)
+            if stream != after:
+                layers.convolution(f"{name}.shortcut", out, into, after, stream, bias=False)
+            into, stream = out, after
+    layers.add("linear.weight", (10, into), None, stream)
+    layers.add("linear.bias", (10,))
+    return layers
+
+
+@pytest.mark.parametrize(
+    ("name", "make", "groups", "millions"),
+    [("ResNet20 x16", resnet20, 12, 74.4), ("VGG11 x4", vgg11, 8, 147.5)],
+    ids=["resnet20x16", "vgg11x4"],
+)
+def test_sweep_of_a_convolutional_network(benchmark, monkeypatch, name, make, groups, millions):
+    layers, draws = make(), generator("bench", name)
+    spec = layers.spec()
+    target, source = (
+        {tensor: 0.02 * torch.randn(shape, generator=draws) for tensor, shape in layers.shapes.items()}
+        for _ in range(2)
+    )
+    size = sum(tensor.numel() for tensor in target.values())
+    assert (len(spec.groups), round(size / 1e6, 1)) == (groups, millions)
+    monkeypatch.setattr(weight, "MAX_SWEEPS", 1)
+    target_stack, source_stack = ({n: t[None] for n, t in model.items()} for model in (target, source))
+
+    def ours():
+        return Matcher(spec, 1, generator("bench")).match(target_stack, source_stack, [0])
+
+    def theirs():
+        return textbook.sweep(target, source, spec, textbook.start(spec), range(groups))
+
+    compare(
+        benchmark,
+        lambda: timed(ours)[0],
+        lambda: timed(theirs)[0],
+        rounds=1,
+        unit="s a sweep",
+        title=f"first sweep, {name}",
+        inputs=f"{millions} M parameters, {groups} groups, one model onto another, random weights, cpu",
+    )
+
+
+# (e) growth with N and with the width
+
+
+GROWTH = [("N", count, count, 256) for count in (2, 4, 8, 16)]
+GROWTH += [("width", width, 3, width) for width in (128, 256, 512, 1024, 2048)]
+
+
+@on_devices
+@pytest.mark.parametrize(("against", "value", "count", "width"), GROWTH, ids=[f"{g[0]}{g[1]}" for g in GROWTH])
+def test_growth_of_a_step(benchmark, device, against, value, count, width):
+    models, spec = models_on(device, width, count)
+    first, steps = (3, 6) if width <= 512 else (1, 2)
+    facts = {"against": against, "value": value, "device": device, "unit": "s a step"}
+    inputs = f"MLP 3 x {width}, N = {count}, mean of steps {first + 1}-{first + steps}, {device}"
+    if count * width <= 4096 and width <= 1024:
+        compare(
+            benchmark,
+            lambda: float(np.mean(our_steps(models, spec, first + steps, device)[first:])),
+            lambda: float(np.mean(textbook_steps(models, spec, first + steps, device)[first:])),
+            rounds=1,
+            inputs=inputs,
+            **facts,
+        )
+    else:
+        seconds = benchmark.pedantic(our_steps, (models, spec, first + steps, device), rounds=1)
+        note(benchmark, ours=float(np.mean(seconds[first:])), inputs=inputs, **facts)
+
+
+# memory
+
+
+def test_peak_memory(benchmark):
+    """What a search adds to the resident memory at its highest, as a multiple of the models' own size."""
+    count, width = COUNT, 1024  # wide enough that the interpreter's own memory does not show
+    own = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parents[1] / "workflow")])}
+
+    def peak(search: str) -> int:
+        code = f"import test_search; print(test_search.peak_of({search!r}, {count}, {width}))"
+        return int(subprocess.check_output([sys.executable, "-c", code], text=True, env=own))
+
+    peaks = {"ours": benchmark.pedantic(peak, ("ours",), rounds=1), "textbook": peak("textbook")}
+    parameters = sum(tensor[:count].numel() * 4 for tensor in trained(width).parameters.values())
+    note(
+        benchmark,
+        unit="times the models",
+        title="peak memory of STE-MM beyond the models",
+        ratio=peaks["textbook"] / peaks["ours"],
+        ours=peaks["ours"] / parameters,
+        textbook=peaks["textbook"] / parameters,
+        inputs=f"MLP 3 x {width}, N = {count}, float32: models {parameters / 2**20:.0f} MiB, "
+        f"{width} x {width} costs of one group for all models {count * width**2 * 4 / 2**20:.0f} MiB",
+    )
+
+
+def peak_of(search: str, count: int, width: int, steps: int = 3) -> int:
+    """Bytes that the resident memory of this process rises by during the first steps of a search."""
+    torch.set_num_threads(THREADS)
+    run = {"ours": our_steps, "textbook": textbook_steps}[search]
+    run(*models_on("cpu", 128, 3), 1, "cpu")  # what is imported or compiled on first use
+    models, spec = models_on("cpu", width, count)
+    Path("/proc/self/clear_refs").write_text("5")  # the highest mark starts anew
+    before = memory("VmRSS")
+    run(models, spec, steps, "cpu")
+    return memory("VmHWM") - before
+
+
+def memory(field: str) -> int:
+    """Bytes of a field of /proc/self/status."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{field}:"))
