@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from networks_for_tests import random_mlps, spec_of, stream
 
-from onebasin.matching.cost import gains
+from onebasin.matching import cost
+from onebasin.matching.cost import Costs, gains, kept_groups
 from onebasin.symmetry.apply import compose, permute_stack, random_permutations
 from onebasin.symmetry.spec import Axis, Group, Spec
 
@@ -130,3 +131,56 @@ def test_the_assignment_of_largest_gain_is_the_nearest_of_all_permutations(width
         assert np.argmax(totals) == np.argmin(distances)
         # |target - permuted|^2 = constant - 2 <P, G>: not only the best one agrees
         np.testing.assert_allclose(np.array(distances) + 2 * np.array(totals), distances[0] + 2 * totals[0], rtol=1e-9)
+
+
+def moved(indices, places, draws):
+    """The permutations with `places` units of every group and model put into another order."""
+    result = {name: index.clone() for name, index in indices.items()}
+    for index in result.values():
+        for row in index:
+            some = torch.randperm(len(row), generator=draws)[:places]
+            row[some] = row[some.roll(1)]
+    return result
+
+
+@pytest.mark.parametrize("places", [0, 2, 3, 12])
+def test_mended_costs_are_those_computed_anew(places):
+    models = random_mlps(3, widths=(16, 12, 14), dtype=torch.float64)
+    spec, draws = spec_of(models), stream("moved")
+    target = random_mlps(3, widths=(16, 12, 14), dtype=torch.float64, key=1).parameters
+    everything = {group.name for group in spec.groups}
+    costs = Costs(target, models.parameters, spec, everything)
+    indices = random_permutations(spec, 3, draws)
+    for group in spec.groups:
+        costs.of(group, indices, range(3))
+    for _ in range(3):
+        indices = moved(indices, places, draws)
+        for group in spec.groups:
+            for asked in ([1], [0, 2]):
+                anew = -gains(target, models.parameters, spec, indices, group, asked)
+                torch.testing.assert_close(costs.of(group, indices, asked), anew, rtol=1e-10, atol=1e-12)
+
+
+def test_few_moved_units_are_mended_and_many_computed_anew(monkeypatch):
+    models = random_mlps(1, widths=(16, 16, 16))
+    spec, draws, computed = spec_of(models), stream("moved"), []
+    monkeypatch.setattr(cost, "gains", lambda *arguments: computed.append(arguments[4].name) or gains(*arguments))
+    costs = Costs(models.parameters, models.parameters, spec, {group.name for group in spec.groups})
+    indices = random_permutations(spec, 1, draws)
+    middle = spec.groups[1]
+    costs.of(middle, indices, [0])
+    assert computed == [middle.name]
+    costs.of(middle, moved(indices, 4, draws), [0])
+    assert computed == [middle.name]
+    costs.of(middle, random_permutations(spec, 1, draws), [0])
+    assert computed == [middle.name] * 2
+
+
+def test_costs_that_are_kept_stay_within_their_share_of_the_parameters():
+    models = random_mlps(1, widths=(64, 64, 64))
+    spec = spec_of(models)
+    parameters = sum(tensor[0].numel() for tensor in models.parameters.values())
+    kept = kept_groups(models.parameters, spec)
+    assert spec.groups[1].name in kept  # the middle one, whose product is the longest
+    assert sum(group.size**2 for group in spec.groups if group.name in kept) <= cost.KEPT_SHARE * parameters
+    assert len(kept) < len(spec.groups)

@@ -304,12 +304,13 @@ def groups_visited(monkeypatch, matcher, target, source, models):
     """The names of the groups in the order in which one match solves them."""
     names = []
 
-    def recorded(*arguments):
-        names.append(arguments[4].name)
-        return gains(*arguments)
+    def recorded(costs, group, *arguments):
+        names.append(group.name)
+        return of(costs, group, *arguments)
 
+    of = weight.Costs.of
     with monkeypatch.context() as patch:
-        patch.setattr(weight, "gains", recorded)
+        patch.setattr(weight.Costs, "of", recorded)
         matcher.match(target, source, models)
     return names
 
@@ -340,16 +341,17 @@ def test_a_group_is_solved_again_only_after_a_neighbour_changed(pairs, monkeypat
     models, target, source = pairs
     last_seen, solved_again = {}, 0
 
-    def recorded(target, source, spec, indices, group, models):
+    def recorded(costs, group, indices, asked):
         nonlocal solved_again
-        around = {name: indices[name].clone() for name in spec.neighbours(group)}
+        around = {name: indices[name].clone() for name in spec_of(models).neighbours(group)}
         if group.name in last_seen:
             solved_again += 1
             assert not same(around, last_seen[group.name])
         last_seen[group.name] = around
-        return gains(target, source, spec, indices, group, models)
+        return of(costs, group, indices, asked)
 
-    monkeypatch.setattr(weight, "gains", recorded)
+    of = weight.Costs.of
+    monkeypatch.setattr(weight.Costs, "of", recorded)
     matcher_of(models, 1, first_sweep="random").match(only(target, 0), only(source, 0), [0])
     assert solved_again > 0
 

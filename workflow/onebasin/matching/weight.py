@@ -14,7 +14,7 @@ from torch import Tensor
 
 from onebasin.data import Data
 from onebasin.matching.assignment import Duals, solve
-from onebasin.matching.cost import gains
+from onebasin.matching.cost import Costs, kept_groups
 from onebasin.models import Models, mean
 from onebasin.progress import track
 from onebasin.symmetry.apply import Parameters, identity, permute_stack
@@ -87,6 +87,7 @@ class Matcher:
         order = torch.Generator().manual_seed(_draw_seed(self._generator))
         rows = np.asarray(models)
         stale = np.ones((len(models), len(self.spec.groups)), dtype=bool)
+        costs = Costs(target, source, self.spec, kept_groups(source, self.spec))
         changed_at_all = False
         for _ in range(MAX_SWEEPS):
             positions = torch.randperm(len(self.spec.groups), generator=order).tolist()
@@ -98,7 +99,7 @@ class Matcher:
                 todo = np.flatnonzero(stale[:, position])
                 if not len(todo):
                     continue
-                changed = todo[self._solve(group, target, source, rows, todo)]
+                changed = todo[self._solve(group, costs, rows, todo)]
                 stale[todo, position] = False
                 stale[np.ix_(changed, self._neighbours[group.name])] = True
                 changed_at_all |= bool(len(changed))
@@ -110,20 +111,13 @@ class Matcher:
         """What the search took, for its artifact."""
         return {"steps": steps, "assignments": self.assignments, "row_scans": self.row_scans}
 
-    def _solve(
-        self,
-        group: Group,
-        target: Mapping[str, Tensor],
-        source: Mapping[str, Tensor],
-        rows: np.ndarray,
-        todo: np.ndarray,
-    ) -> np.ndarray:
+    def _solve(self, group: Group, gathered: Costs, rows: np.ndarray, todo: np.ndarray) -> np.ndarray:
         """Find the best permutation of one group for the models `rows[todo]`; a mask of those that improved.
 
-        Row i of the stacks is model `rows[i]`.
+        Row i of the costs is model `rows[i]`.
         """
         present = {name: index[torch.from_numpy(rows)] for name, index in self.indices.items()}
-        costs = gains(target, source, self.spec, present, group, todo.tolist()).neg_().cpu().numpy()
+        costs = gathered.of(group, present, todo.tolist()).cpu().numpy()
         models = rows[todo]
         old = present[group.name].cpu().numpy()[todo]
         duals = self._duals[group.name]
