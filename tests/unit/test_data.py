@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.datasets import load_digits
 
-from onebasin.data import Data, Split, batches, digits, load_data
+from onebasin.data import Data, Split, batches, digits, load_data, make_data, save_data
 from onebasin.errors import OnebasinError
 
 
@@ -75,7 +75,7 @@ def test_the_global_generators_do_not_decide_the_split():
 
 
 def test_data_are_loaded_by_name_with_their_settings():
-    assert torch.equal(load_data({"name": "digits", "seed": 3}).test.images, digits(seed=3).test.images)
+    assert torch.equal(make_data({"name": "digits", "seed": 3}).test.images, digits(seed=3).test.images)
 
 
 def test_a_users_data_are_loaded_by_module_and_name(tmp_path, monkeypatch):
@@ -85,7 +85,7 @@ def test_a_users_data_are_loaded_by_module_and_name(tmp_path, monkeypatch):
         "    return Data(split, split, 4)\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
-    data = load_data({"name": "my_data:zeros", "size": 5})
+    data = make_data({"name": "my_data:zeros", "size": 5})
     assert isinstance(data, Data)
     assert isinstance(data.train, Split)
     assert (len(data.train), data.input_shape, data.classes) == (5, (3, 2, 2), 4)
@@ -114,3 +114,13 @@ def test_the_next_epoch_has_another_order():
     generator = stream()
     first, second = torch.cat([*batches(50, 8, generator)]), torch.cat([*batches(50, 8, generator)])
     assert not torch.equal(first, second)
+
+
+def test_a_data_set_comes_back_from_its_file(tmp_path):
+    data = digits()
+    save_data(tmp_path / "data.safetensors", data)
+    again = load_data(tmp_path / "data.safetensors")
+    assert again.classes == data.classes
+    for name in ("train", "test"):
+        assert torch.equal(again.split(name).images, data.split(name).images)
+        assert torch.equal(again.split(name).labels, data.split(name).labels)

@@ -24,6 +24,7 @@ def test_every_file_of_the_contract_is_made(finished):
         expected += [small / f"tables/{table}.{suffix}" for suffix in ("csv", "md", "tex")]
     for figure in ("merged", "pairwise", "pairwise_matrix", "interpolation", "sharpness", "landscape"):
         expected += [small / f"figures/{figure}.{suffix}" for suffix in ("pdf", "png")]
+    expected += [small / "data.safetensors"]
     expected += [results / name for name in ("claims.csv", "claims.md", "provenance.csv", "config.yaml")]
     assert [path for path in expected if not path.is_file()] == []
 

@@ -5,11 +5,13 @@ There are no worker processes: batches are index operations on the device, drive
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from onebasin import artifacts
 from onebasin.errors import OnebasinError
 from onebasin.registry import resolve
 
@@ -43,12 +45,28 @@ class Data:
         return {"train": self.train, "test": self.test}[name]
 
 
-def load_data(settings: Mapping[str, Any], device: torch.device | str = "cpu") -> Data:
-    """The data set named by `settings["name"]`, made with the other settings as arguments, on `device`."""
+def make_data(settings: Mapping[str, Any]) -> Data:
+    """The data set named by `settings["name"]`, made with the other settings as arguments."""
     arguments = dict(settings)
     make: Callable[..., Data] = resolve("data", arguments.pop("name"))
-    data = make(**arguments)
-    return Data(_to(data.train, device), _to(data.test, device), data.classes)
+    return make(**arguments)
+
+
+def save_data(path: str | Path, data: Data, **facts: Any) -> None:
+    """Write a data set as an artifact of kind `data`; `facts` say which it is."""
+    artifacts.save(path, "data", _tensors(data), classes=data.classes, **facts)
+
+
+def load_data(path: str | Path, device: torch.device | str = "cpu") -> Data:
+    """Read a data set (artifact of kind `data`) onto `device`.
+
+    Raises:
+        OnebasinError: the file is missing or damaged.
+    """
+    artifact = artifacts.load(path, "data", ("classes",))
+    found = {name: tensor.to(device) for name, tensor in artifact.tensors.items()}
+    train, test = (Split(found[f"{name}_images"], found[f"{name}_labels"]) for name in ("train", "test"))
+    return Data(train, test, artifact.facts["classes"])
 
 
 def digits(test_fraction: float = 0.2, seed: int = 0) -> Data:
@@ -73,5 +91,7 @@ def batches(size: int, batch: int, generator: torch.Generator) -> Iterator[Tenso
     yield from order.split(batch)
 
 
-def _to(split: Split, device: torch.device | str) -> Split:
-    return Split(split.images.to(device), split.labels.to(device))
+def _tensors(data: Data) -> dict[str, Tensor]:
+    splits = {"train": data.train, "test": data.test}
+    images = {f"{name}_images": split.images for name, split in splits.items()}
+    return images | {f"{name}_labels": split.labels for name, split in splits.items()}

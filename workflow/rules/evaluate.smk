@@ -34,6 +34,7 @@ for experiment in EXPERIMENTS.values():
         name:
             f"evaluate_{experiment.name}"
         input:
+            data=f"results/{experiment.name}/data.safetensors",
             models=models_of_trial(experiment),
             permutations=of_counts(experiment, "permutations", experiment.counts),
             merged=of_counts(experiment, "merged", experiment.counts),
@@ -54,14 +55,13 @@ for experiment in EXPERIMENTS.values():
             gpu=GPU,
         params:
             experiment=experiment.name,
-            data=experiment["data"],
             network=experiment["network"],
             counts=experiment.counts,
             points=experiment["interpolation"]["points"],
             method=lambda wildcards: wildcards.method,
             trial=lambda wildcards: int(wildcards.trial),
             compute=COMPUTE,
-            code=code("evaluate.py", experiment.function_of("data"), experiment.function_of("network")),
+            code=code("evaluate.py", experiment.function_of("network")),
         script:
             "../scripts/evaluate.py"
 
@@ -71,6 +71,7 @@ for experiment in EXPERIMENTS.values():
             name:
                 f"landscape_{experiment.name}"
             input:
+                data=f"results/{experiment.name}/data.safetensors",
                 models=expand(
                     "results/{name}/models/seed-{seed}.safetensors",
                     name=experiment.name,
@@ -94,11 +95,10 @@ for experiment in EXPERIMENTS.values():
                 gpu=GPU,
             params:
                 experiment=experiment.name,
-                data=experiment["data"],
                 network=experiment["network"],
                 landscape=experiment["landscape"],
                 method=lambda wildcards: wildcards.method,
                 compute=COMPUTE,
-                code=code("landscape.py", experiment.function_of("data"), experiment.function_of("network")),
+                code=code("landscape.py", experiment.function_of("network")),
             script:
                 "../scripts/landscape.py"

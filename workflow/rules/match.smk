@@ -11,6 +11,7 @@ for experiment in EXPERIMENTS.values():
             name:
                 f"match_{experiment.name}_{method}"
             input:
+                data=f"results/{experiment.name}/data.safetensors",
                 models=models_of_trial(experiment),
             output:
                 permutations=expand(
@@ -34,14 +35,13 @@ for experiment in EXPERIMENTS.values():
             params:
                 experiment=experiment.name,
                 seed=experiment["seed"],
-                data=experiment["data"],
                 network=experiment["network"],
                 method=method,
                 function=experiment.function_of("method", method),
                 settings=experiment.method_settings(method),
                 trial=lambda wildcards: int(wildcards.trial),
                 compute=COMPUTE,
-                code=code("match.py", *[experiment.function_of(kind, method) for kind in ("data", "network", "method")]),
+                code=code("match.py", *[experiment.function_of(kind, method) for kind in ("network", "method")]),
             script:
                 "../scripts/match.py"
 
@@ -54,6 +54,7 @@ for experiment in EXPERIMENTS.values():
             name:
                 f"acceleration_{experiment.name}"
             input:
+                data=f"results/{experiment.name}/data.safetensors",
                 models=models_of_trial(experiment),
             output:
                 f"results/{experiment.name}/acceleration/t{{trial}}.csv",
@@ -71,11 +72,10 @@ for experiment in EXPERIMENTS.values():
             params:
                 experiment=experiment.name,
                 seed=experiment["seed"],
-                data=experiment["data"],
                 network=experiment["network"],
                 settings={**experiment.method_settings("ste_mm"), **experiment["acceleration"]},
                 trial=lambda wildcards: int(wildcards.trial),
                 compute=COMPUTE,
-                code=code("acceleration.py", experiment.function_of("data"), experiment.function_of("network")),
+                code=code("acceleration.py", experiment.function_of("network")),
             script:
                 "../scripts/acceleration.py"

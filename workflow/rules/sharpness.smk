@@ -6,6 +6,7 @@ for experiment in EXPERIMENTS.values():
         name:
             f"sharpness_parents_{experiment.name}"
         input:
+            data=f"results/{experiment.name}/data.safetensors",
             models=models_of_trial(experiment),
         output:
             sharpness=f"results/{experiment.name}/sharpness/parents/t{{trial}}.csv",
@@ -23,11 +24,10 @@ for experiment in EXPERIMENTS.values():
             gpu=GPU,
         params:
             seed=experiment["seed"],
-            data=experiment["data"],
             network=experiment["network"],
             sharpness=experiment["sharpness"],
             compute=COMPUTE,
-            code=code("sharpness_parents.py", experiment.function_of("data"), experiment.function_of("network")),
+            code=code("sharpness_parents.py", experiment.function_of("network")),
         script:
             "../scripts/sharpness_parents.py"
 
@@ -35,6 +35,7 @@ for experiment in EXPERIMENTS.values():
         name:
             f"sharpness_{experiment.name}"
         input:
+            data=f"results/{experiment.name}/data.safetensors",
             merged=of_counts(experiment, "merged", experiment.counts),
             parents=f"results/{experiment.name}/sharpness/parents/t{{trial}}.csv",
             parents_top_eigenvalue=f"results/{experiment.name}/sharpness/parents/t{{trial}}-top_eigenvalue.csv",
@@ -57,7 +58,6 @@ for experiment in EXPERIMENTS.values():
         params:
             experiment=experiment.name,
             seed=experiment["seed"],
-            data=experiment["data"],
             network=experiment["network"],
             sharpness=experiment["sharpness"],
             models_of_count=lambda wildcards, experiment=experiment: {
@@ -66,6 +66,6 @@ for experiment in EXPERIMENTS.values():
             method=lambda wildcards: wildcards.method,
             trial=lambda wildcards: int(wildcards.trial),
             compute=COMPUTE,
-            code=code("sharpness.py", experiment.function_of("data"), experiment.function_of("network")),
+            code=code("sharpness.py", experiment.function_of("network")),
         script:
             "../scripts/sharpness.py"

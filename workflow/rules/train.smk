@@ -1,10 +1,37 @@
-# Training: several seeds in one process, a file a seed. Which seeds train together is planned in common.smk.
+# Data, made once, and training: several seeds in one process, a file a seed. Which seeds train together is planned in
+# common.smk.
 for experiment in EXPERIMENTS.values():
+
+    rule:
+        name:
+            f"data_{experiment.name}"
+        output:
+            f"results/{experiment.name}/data.safetensors",
+        log:
+            f"results/{experiment.name}/logs/data.log",
+        benchmark:
+            f"results/{experiment.name}/benchmarks/data.tsv"
+        conda:
+            CONDA
+        threads: config["threads"]
+        resources:
+            mem_mb=1000,
+            runtime=30,
+            gpu=0,
+        params:
+            data=experiment["data"],
+            compute=COMPUTE,
+            code=code("data.py", experiment.function_of("data")),
+        script:
+            "../scripts/data.py"
+
     for stack in STACKS[experiment.name]:
 
         rule:
             name:
                 f"train_{experiment.name}_{stack[0]}"
+            input:
+                data=f"results/{experiment.name}/data.safetensors",
             output:
                 models=expand("results/{name}/models/seed-{seed}.safetensors", name=experiment.name, seed=stack),
                 history=expand("results/{name}/history/seed-{seed}.csv", name=experiment.name, seed=stack),
@@ -27,6 +54,6 @@ for experiment in EXPERIMENTS.values():
                 # a function of the output is no reason to run again: a seed does not depend on its company
                 seeds=lambda wildcards, output: [int(Path(path).stem.removeprefix("seed-")) for path in output.models],
                 compute=COMPUTE,
-                code=code("train.py", experiment.function_of("data"), experiment.function_of("network")),
+                code=code("train.py", experiment.function_of("network")),
             script:
                 "../scripts/train.py"

@@ -9,7 +9,7 @@ from onebasin.symmetry.trace import trace
 
 params = snakemake.params
 with job(snakemake.log[0], **params.compute) as device:
-    data = load_data(params.data, device)
+    data = load_data(snakemake.input.data, device)
     models = load_models(snakemake.input.models, params.network, device)
     spec = trace(models.network, models.example_input)
     table = compare_warm_start(models, spec, data, params.settings, params.seed, "acceleration", params.trial)

@@ -12,7 +12,7 @@ from onebasin.symmetry.trace import trace
 params = snakemake.params
 settings = params.landscape
 with job(snakemake.log[0], **params.compute) as device:
-    data = load_data(params.data, device)
+    data = load_data(snakemake.input.data, device)
     models = load_models(snakemake.input.models, params.network, device)
     spec = trace(models.network, models.example_input)
     permuted = permuted_models(models, spec, load_permutations(snakemake.input.permutations, spec, models.seeds))

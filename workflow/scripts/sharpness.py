@@ -11,7 +11,7 @@ from onebasin.sharpness import measure_sharpness
 params = snakemake.params
 with job(snakemake.log[0], **params.compute) as device:
     split = params.sharpness["split"]
-    data = load_data(params.data, device)
+    data = load_data(snakemake.input.data, device)
     network = new_network(params.network, data.input_shape, data.classes, "unused").to(device)
     parents = [pd.read_csv(snakemake.input.parents), pd.read_csv(snakemake.input.parents_top_eigenvalue)]
     tables = ([], [])

@@ -8,7 +8,7 @@ from onebasin.training import train
 
 params = snakemake.params
 with job(snakemake.log[0], **params.compute) as device:
-    data = load_data(params.data, device)
+    data = load_data(snakemake.input.data, device)
     models, history = train(params.network, data, params.training, params.seeds, params.seed)
     for index, seed in enumerate(models.seeds):
         made = {"network": params.network, "training": params.training, "data": params.data, "root": params.seed}

@@ -1,0 +1,8 @@
+"""Make an experiment's data set, once for all its jobs."""
+
+from onebasin.data import make_data, save_data
+from onebasin.jobs import job
+
+params = snakemake.params
+with job(snakemake.log[0], **params.compute):
+    save_data(snakemake.output[0], make_data(params.data), made=params.data)
