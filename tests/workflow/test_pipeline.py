@@ -1,5 +1,7 @@
 """The small experiment from nothing: everything the contract names is there, and only once."""
 
+from pathlib import Path
+
 import pandas as pd
 import pytest
 import yaml
@@ -8,6 +10,7 @@ from safetensors.torch import load_file
 from onebasin import artifacts
 from onebasin.tables import COLUMNS
 
+README = Path(__file__).parents[2] / "README.md"
 METHODS = ("naive", "weight_matching", "ste", "ste_mm")
 
 
@@ -95,3 +98,21 @@ def test_the_configuration_beside_the_results_gives_the_same_results(copied):
     (copied.folder / "again.yaml").write_text(yaml.safe_dump(used, sort_keys=False))
     done = copied.run("--dry-run", config="again.yaml")
     assert "Nothing to be done" in done.stdout + done.stderr
+
+
+def test_an_experiment_of_one_trial_two_models_and_its_own_method_runs_through(fresh):
+    """The least there can be: no plane, no STE-MM, no interval; and the README's method, pasted."""
+    readme = README.read_text()
+    (fresh.folder / "shuffle.py").write_text(readme.split("```python\n")[1].split("```")[0])
+    line = readme.split("```yaml\n")[1].split("```")[0].strip()
+    fresh.edit("small.yaml", "counts: [2, 3]", "counts: [2]")
+    fresh.edit("small.yaml", "trials: 2", "trials: 1")
+    fresh.edit("small.yaml", "seeds: [0, 1, 2, 3, 4, 5]", "seeds: [0, 1]")
+    for method in ("weight_matching: {}", "ste: {epochs: 2}", "ste_mm: {epochs: 2}"):
+        fresh.edit("small.yaml", f"      {method}\n", "")
+    fresh.edit("small.yaml", "      naive: {}\n", f"      naive: {{}}\n      {line}\n")
+    fresh.make()
+    merged = pd.read_csv(fresh.folder / "results/small/tables/merged.csv")
+    assert set(merged["method"]) == {"naive", "shuffle"}
+    claims = pd.read_csv(fresh.folder / "results/claims.csv")
+    assert set(claims["verdict"]) == {"inconclusive"}

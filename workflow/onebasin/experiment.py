@@ -129,8 +129,16 @@ def explain(error: SchemaError) -> str:
         return (
             f"config: {path}{'.' if path else ''}{unknown}: no such key; {hint}allowed: {', '.join(allowed) or 'none'}"
         )
-    allowed = error.schema.get("description", "")
+    allowed = error.schema.get("x-allowed") or _number_hint(error)
     return f"config: {path}{': ' if path else ''}{error.message}" + (f"; allowed: {allowed}" if allowed else "")
+
+
+def _number_hint(error: SchemaError) -> str:
+    """What to write for a number that YAML took for text: it wants a point before the exponent."""
+    try:
+        return f"{float(error.instance)}" if error.validator == "type" and isinstance(error.instance, str) else ""
+    except ValueError:
+        return ""
 
 
 def plan_stacks(experiment: Experiment, planned: Iterable[Sequence[int]]) -> list[list[int]]:

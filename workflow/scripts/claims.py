@@ -11,7 +11,7 @@ with job(snakemake.log[0], **snakemake.params.compute):
     tables = {
         name: pd.concat([read_csv(path, name) for path in paths], ignore_index=True)
         for name, paths in snakemake.input.items()
-        if name != "rules"
+        if name != "rules" and paths  # an experiment without STE-MM has no acceleration table
     }
     verdicts = claims.evaluate(claims.load(snakemake.input.rules), tables, snakemake.params.experiments)
     write_frame(verdicts, snakemake.output.csv)
