@@ -34,6 +34,12 @@ lint: install
 	$(BIN)/snakefmt --check Snakefile workflow
 	$(BIN)/snakemake --lint
 
+# Ours against a textbook version, in minutes: results/benchmarks/search.md and scaling.pdf. Wants a quiet machine.
+bench: install
+	mkdir -p results/benchmarks
+	THREADS=2 $(BIN)/python -m pytest tests/benchmarks --benchmark-only --benchmark-json=results/benchmarks/search.json
+	$(BIN)/python tests/benchmarks/report.py results/benchmarks/search.json results/benchmarks
+
 format: install
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .

@@ -22,6 +22,7 @@ from onebasin.symmetry.permutations import Permutations
 from onebasin.symmetry.spec import Group, Spec
 
 MAX_SWEEPS = 300
+POOLED_SIZE = 1024  # units; warm-started problems below it take less time than handing them to other threads
 
 
 class Matcher:
@@ -122,7 +123,8 @@ class Matcher:
         old = present[group.name].cpu().numpy()[todo]
         duals = self._duals[group.name]
         start = Duals(duals.rows[models], duals.columns[models]) if self._warm_start else None
-        found = solve(costs, start, old if self._warm_start else None, threads=torch.get_num_threads())
+        threads = torch.get_num_threads() if group.size >= POOLED_SIZE else 1
+        found = solve(costs, start, old if self._warm_start else None, threads=threads)
         self.assignments += len(models)
         self.row_scans += int(found.row_scans.sum())
         duals.rows[models], duals.columns[models] = found.duals.rows, found.duals.columns
