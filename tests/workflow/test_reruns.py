@@ -61,7 +61,7 @@ def test_a_comment_reruns_nothing(copied):
 
 
 def test_a_changed_search_reruns_what_it_serves(copied):
-    copied.edit("workflow/onebasin/matching/ste.py", "gradient / 2", "gradient / 3")
+    copied.edit("workflow/onebasin/matching/ste.py", "HALF = 0.5", "HALF = 0.4")
     planned = copied.planned()
     assert rules(planned, "train", "match", "acceleration") == {"match_small_ste"}
     assert planned["merge_small"] == 2
