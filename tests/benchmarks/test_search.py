@@ -6,13 +6,13 @@ The textbook runs between our rounds, so that what else the machine does falls o
 
 Where a step of STE-MM goes (MLP 3 x 512, N = 5, two cores; `test_parts_of_a_step`, to be updated from search.md):
 
-    cost products             25 ms  44 %   (6.4 GFLOP: 17 ms at this machine's 372 GFLOP/s; the rest is gathering)
-    assignments               20 ms  34 %   (about 20 problems; 8 ms with one solver thread and one torch thread)
-    loss and gradient          4 ms   7 %
-    Adam over the targets      3 ms   5 %
-    permuting, combining       3 ms   5 %
+    cost products             25 ms  54 %   (6.4 GFLOP: 17 ms at this machine's 372 GFLOP/s; the rest is gathering)
+    assignments                9 ms  19 %   (about 20 problems, each on one thread)
+    loss and gradient          4 ms   9 %
+    Adam over the targets      3 ms   6 %
+    permuting, combining       3 ms   6 %
     rest                       3 ms   6 %
-    together                  58 ms         1.6 times the floor of products and assignments
+    together                  46 ms         1.75 times the floor of products and assignments
 """
 
 import functools
