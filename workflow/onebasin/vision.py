@@ -1,6 +1,6 @@
 """torchvision, importable beside any build of torch: `from onebasin.vision import torchvision`.
 
-PyPI's torchvision is compiled against a CUDA build of torch. Beside a CPU-only torch its compiled operators cannot be
+The torchvision that pip installs is linked against CUDA. Beside a CPU-only torch its compiled operators cannot be
 loaded, and then its import fails, since it describes two of them (`nms`, `qnms`) that nobody has declared. Data sets,
 transforms and models need neither, so it is enough to declare the two, without kernels. A torchvision that loads its
 operators is left alone. Everything in this package imports torchvision from here.
