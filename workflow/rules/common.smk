@@ -35,7 +35,6 @@ wildcard_constraints:
     method=r"[a-z][a-z0-9_]*",
     n=r"\d+",  # a count; Snakemake keeps the name "count" for itself
     trial=r"\d+",
-    figure="|".join(builtins("figure")),
 
 
 # Bits depend on the number of threads, so it is what the configuration says, not how many there happen to be.
