@@ -25,7 +25,7 @@ def job(log: str | Path, threads: int, device: str) -> Iterator[torch.device]:
     _log_into(Path(log))
     try:
         torch.set_num_threads(threads)
-        torch.use_deterministic_algorithms(mode=True)
+        torch.set_deterministic_debug_mode("error")  # the other way to say so imports the compiler, a second a job
         yield _device(device)
     except OnebasinError as error:
         _fail(f"onebasin: {error}")
