@@ -83,13 +83,13 @@ def test_a_network_without_hidden_layers_has_no_groups():
     assert spec_of(layered(3, 2)).groups == ()
 
 
+TENSORS = ["3.weight", "3.bias", "7.weight", "7.bias"]
+
+
 def test_the_axes_of_a_tensor_are_those_that_its_groups_move():
     spec = spec_of(layered(3, 4, 5, 6, 2))
-    assert spec.axes_of("3.weight") == {0: "3", 1: "1"}
-    assert spec.axes_of("3.bias") == {0: "3"}
-    assert spec.axes_of("1.weight") == {0: "1"}
-    assert spec.axes_of("7.weight") == {1: "5"}
-    assert spec.axes_of("7.bias") == {}
+    names = {name: {axis: [g.name for _, g in parts] for axis, parts in spec.axes_of(name).items()} for name in TENSORS}
+    assert names == {"3.weight": {0: ["3"], 1: ["1"]}, "3.bias": {0: ["3"]}, "7.weight": {1: ["5"]}, "7.bias": {}}
 
 
 def test_neighbours_are_the_layers_before_and_after():
@@ -153,12 +153,29 @@ def test_new_unit_i_is_old_unit_p_of_i():
     assert torch.equal(after["3.bias"], before["3.bias"])
 
 
-def test_a_group_can_be_left_out():
+def test_an_axis_can_be_left_out():
     network = layered(3, 4, 5, 2)
     spec, tensor = spec_of(network), initial(network)["3.weight"]
     indices = of_one(random_permutations(spec, 1, stream()))
-    assert torch.equal(permute_tensor("3.weight", tensor, spec, indices, without="1"), tensor[indices["3"]])
-    assert torch.equal(permute_tensor("3.weight", tensor, spec, indices, without="3"), tensor[:, indices["1"]])
+    assert torch.equal(permute_tensor("3.weight", tensor, spec, indices, without=1), tensor[indices["3"]])
+    assert torch.equal(permute_tensor("3.weight", tensor, spec, indices, without=0), tensor[:, indices["1"]])
+
+
+def test_the_units_of_a_group_may_lie_in_blocks_and_come_round_again():
+    axis = Axis("t", 0, offset=1, outer=2, inner=3)  # place 0 stays; then two rounds of two units of three places
+    spec = Spec((Group("g", 2, (axis,)),))
+    permuted = permute({"t": torch.arange(14)}, spec, {"g": torch.tensor([1, 0])})["t"]
+    assert permuted.tolist() == [0, 4, 5, 6, 1, 2, 3, 10, 11, 12, 7, 8, 9, 13]
+
+
+def test_several_groups_may_act_on_parts_of_one_axis():
+    spec = Spec((Group("a", 2, (Axis("t", 1),)), Group("b", 3, (Axis("t", 1, offset=2), Axis("t", 0)))))
+    indices = {"a": torch.tensor([1, 0]), "b": torch.tensor([2, 0, 1])}
+    tensor = torch.arange(15).view(3, 5)
+    permuted = permute({"t": tensor}, spec, indices)["t"]
+    assert torch.equal(permuted, tensor[[2, 0, 1]][:, [1, 0, 4, 2, 3]])
+    assert spec.neighbours(spec.groups[0]) == {"b"}
+    assert spec.neighbours(spec.groups[1]) == {"a", "b"}  # its own, through the other axis
 
 
 @given(sizes=SIZES, models=st.integers(1, 4), seed=st.integers(0, 999))

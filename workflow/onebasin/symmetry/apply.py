@@ -4,12 +4,12 @@ Parameters are dictionaries of tensors keyed like a `state_dict`. Stacks carry a
 stack of N models are `[N, n]` per group, those of a single model `[n]`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
-from onebasin.symmetry.spec import Spec
+from onebasin.symmetry.spec import Parts, Spec
 
 Parameters = dict[str, Tensor]
 Indices = dict[str, Tensor]
@@ -22,34 +22,35 @@ def permute(parameters: Mapping[str, Tensor], spec: Spec, indices: Mapping[str, 
 
 def permute_stack(stack: Mapping[str, Tensor], spec: Spec, indices: Mapping[str, Tensor]) -> Parameters:
     """The same for a stack: tensors `[N, ...]`, indices `[N, n]`."""
-    result = {}
-    for name, tensor in stack.items():
-        for axis, group in spec.axes_of(name).items():
-            tensor = take_along(tensor, axis + 1, indices[group])
-        result[name] = tensor
-    return result
+    models = len(next(iter(stack.values())))
+    own = [{name: index[model] for name, index in indices.items()} for model in range(models)]
+    return {
+        name: torch.stack([permute_tensor(name, tensor[model], spec, own[model]) for model in range(models)])
+        if spec.axes_of(name)
+        else tensor
+        for name, tensor in stack.items()
+    }
 
 
 def permute_tensor(
-    name: str, tensor: Tensor, spec: Spec, indices: Mapping[str, Tensor], without: str | None = None
+    name: str, tensor: Tensor, spec: Spec, indices: Mapping[str, Tensor], without: int | None = None
 ) -> Tensor:
-    """One tensor of one model with its permuted axes put in order, except those of the group `without`."""
-    for axis, group in spec.axes_of(name).items():
-        if group != without:
-            tensor = tensor.index_select(axis, indices[group])
+    """One tensor of one model with its permuted axes put in order, except the axis number `without`."""
+    for axis, parts in spec.axes_of(name).items():
+        if axis != without:
+            tensor = tensor.index_select(axis, places_of(parts, indices, tensor.shape[axis]))
     return tensor
 
 
-def take_along(tensor: Tensor, axis: int, indices: Tensor, models: Sequence[int] | None = None) -> Tensor:
-    """`tensor` `[N, ...]` with `axis` (the model axis counts) of each model in the order of its row of `indices`.
-
-    Args:
-        models: which of the N models to return, in this order; all if not given.
-    """
-    chosen = range(len(tensor)) if models is None else models
-    result = tensor.new_empty(len(chosen), *tensor.shape[1:])
-    for place, model in enumerate(chosen):
-        torch.index_select(tensor[model], axis - 1, indices[model], out=result[place])
+def places_of(parts: Parts, indices: Mapping[str, Tensor], length: int) -> Tensor:
+    """Where the entries of an axis come from `[length]` when the groups that act on its parts are permuted."""
+    (first, group), *rest = parts
+    if not rest and first.is_plain():
+        return indices[group.name]
+    result = torch.arange(length, device=indices[group.name].device)
+    for axis, group in parts:
+        places = axis.places(group.size, result.device)
+        result[places.flatten()] = places[:, indices[group.name]].flatten()
     return result
 
 

@@ -8,7 +8,7 @@ from torch.func import functional_call
 
 from onebasin.errors import OnebasinError
 from onebasin.symmetry.apply import permute
-from onebasin.symmetry.spec import Group, Spec
+from onebasin.symmetry.spec import Axis, Group, Spec
 
 TOLERANCE = 1e-9  # relative, in float64: rounding stays orders of magnitude below, a wrong axis far above
 
@@ -40,10 +40,19 @@ def _check_axes(module: nn.Module, spec: Spec) -> None:
             if axis.tensor not in tensors:
                 raise OnebasinError(f"group {group.name}: the network has no tensor {axis.tensor}")
             shape = tuple(tensors[axis.tensor].shape)
-            if axis.axis >= len(shape) or shape[axis.axis] != group.size:
+            if not _fits(axis, group, spec, shape):
                 raise OnebasinError(
                     f"group {group.name}: axis {axis.axis} of {axis.tensor} {shape} is not {group.size}"
                 )
+
+
+def _fits(axis: Axis, group: Group, spec: Spec, shape: tuple[int, ...]) -> bool:
+    """Whether the places exist, and are all there are where a group has an axis to itself."""
+    if not 0 <= axis.axis < len(shape):
+        return False
+    end = axis.offset + axis.length(group.size)
+    alone = axis.is_plain() and len(spec.axes_of(axis.tensor)[axis.axis]) == 1
+    return axis.offset >= 0 and (end == shape[axis.axis] if alone else end <= shape[axis.axis])
 
 
 def _with_random_parameters(module: nn.Module, generator: torch.Generator) -> nn.Module:

@@ -1,14 +1,39 @@
 """What may be permuted: groups of tensor axes that one permutation moves together."""
 
 from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
 
 
 @dataclass(frozen=True)
 class Axis:
-    """One axis of a named tensor on which a group acts."""
+    """Where a group acts on a tensor: the units lie along `axis`, or along a part of it.
+
+    Unit u has the places `offset + (o * units + u) * inner + i` for all `o < outer` and `i < inner`. The defaults say:
+    the whole axis, a place a unit. `inner` > 1 after a flatten (a channel's pixels lie together), `outer` > 1 where the
+    units come round again (pixels first, a group of channels a pixel), `offset` > 0 behind something concatenated.
+    """
 
     tensor: str
     axis: int
+    offset: int = 0
+    outer: int = 1
+    inner: int = 1
+
+    def length(self, units: int) -> int:
+        """How many places of the axis the units take."""
+        return self.outer * units * self.inner
+
+    def places(self, units: int, device: torch.device | str = "cpu") -> Tensor:
+        """The places `[outer, units, inner]` of every unit."""
+        flat = torch.arange(self.offset, self.offset + self.length(units), device=device)
+        return flat.view(self.outer, units, self.inner)
+
+    def is_plain(self) -> bool:
+        """Whether unit u simply has place u."""
+        return (self.offset, self.outer, self.inner) == (0, 1, 1)
 
 
 @dataclass(frozen=True)
@@ -20,16 +45,38 @@ class Group:
     axes: tuple[Axis, ...]
 
 
+Parts = tuple[tuple[Axis, Group], ...]
+"""Who acts where on one axis of a tensor; the parts do not overlap, places without a part stay."""
+
+
 @dataclass(frozen=True)
 class Spec:
     """The permutation groups of a network, in the order in which its signal passes them."""
 
     groups: tuple[Group, ...]
 
-    def axes_of(self, tensor: str) -> dict[int, str]:
-        """The permuted axes of a tensor: axis -> name of the group that moves it."""
-        return {axis.axis: group.name for group in self.groups for axis in group.axes if axis.tensor == tensor}
+    def axes_of(self, tensor: str) -> dict[int, Parts]:
+        """The permuted axes of a tensor, in ascending order, and who acts on their parts."""
+        return self._axes.get(tensor, {})
 
     def neighbours(self, group: Group) -> set[str]:
-        """Names of the groups that share a tensor with `group`: their permutations enter its matching problem."""
-        return {name for axis in group.axes for name in self.axes_of(axis.tensor).values()} - {group.name}
+        """Names of the groups whose permutations enter the matching problem of `group`: those on other axes of its
+        tensors. A group that acts on two axes of one tensor is a neighbour of its own."""
+        return {
+            other.name
+            for axis in group.axes
+            for number, parts in self.axes_of(axis.tensor).items()
+            if number != axis.axis
+            for _, other in parts
+        }
+
+    @cached_property
+    def _axes(self) -> dict[str, dict[int, Parts]]:
+        found: dict[str, dict[int, list[tuple[Axis, Group]]]] = {}
+        for group in self.groups:
+            for axis in group.axes:
+                found.setdefault(axis.tensor, {}).setdefault(axis.axis, []).append((axis, group))
+        return {
+            tensor: {axis: tuple(sorted(parts, key=lambda part: part[0].offset)) for axis, parts in sorted(axes.items())}
+            for tensor, axes in found.items()
+        }
