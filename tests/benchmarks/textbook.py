@@ -25,9 +25,9 @@ def gain_matrix(target: Parameters, source: Parameters, spec: Spec, indices: Ind
     gain = torch.zeros((), device=next(iter(target.values())).device)
     for axis in group.axes:
         ours, theirs = target[axis.tensor], source[axis.tensor]
-        for other, name in spec.axes_of(axis.tensor).items():
+        for other, ((_, neighbour),) in spec.axes_of(axis.tensor).items():
             if other != axis.axis:
-                theirs = theirs.index_select(other, indices[name])
+                theirs = theirs.index_select(other, indices[neighbour.name])
         ours, theirs = (tensor.movedim(axis.axis, 0).reshape(group.size, -1) for tensor in (ours, theirs))
         gain = gain + ours @ theirs.T
     return gain

@@ -135,7 +135,7 @@ def test_a_targets_step_is_adams_by_its_share_of_the_gradient():
     alone = first.clone().requires_grad_()
     optimizer = torch.optim.Adam([alone], lr=0.1)
     for weight in (0.75, 0.25, 0.5):
-        latents.step(1, {"weight": gradient.T}, weight)  # a gradient that is laid out the other way
+        latents.step_one(1, {"weight": gradient.T}, weight)  # a gradient that is laid out the other way
         alone.grad = weight * gradient.T
         optimizer.step()
     torch.testing.assert_close(latents.stack["weight"][1], alone.detach())

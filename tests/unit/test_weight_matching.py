@@ -1,6 +1,7 @@
 """Weight matching: planted permutations are found, and the search is what a textbook's plain sweeps would find."""
 
 import itertools
+import weakref
 
 import numpy as np
 import pytest
@@ -25,6 +26,7 @@ from onebasin.matching.weight import Matcher, weight_matching
 from onebasin.models import mean
 from onebasin.symmetry.apply import identity, invert, permute_stack
 from onebasin.symmetry.permutations import check_indices
+from onebasin.symmetry.spec import Axis, Group, Spec
 
 SETTINGS = {"max_rounds": 100, "first_sweep": "signal"}
 
@@ -125,13 +127,17 @@ def only(stack, model):
 
 @pytest.fixture
 def visiting(monkeypatch):
-    """Make the sweeps of the next match take the orders of a list, which is given to the textbook as well."""
+    """Make the sweeps of a match take the orders of a list, which is given to the textbook as well."""
 
     def visit(groups, key):
         draws = np.random.default_rng(key)
         orders = [draws.permutation(groups).tolist() for _ in range(weight.MAX_SWEEPS)]
-        coming = iter(orders)
-        monkeypatch.setattr(torch, "randperm", lambda n, **_: torch.tensor(next(coming)))
+        coming = weakref.WeakKeyDictionary()  # every model's sweeps draw from a generator of their own
+
+        def randperm(n, generator):
+            return torch.tensor(next(coming.setdefault(generator, iter(orders))))
+
+        monkeypatch.setattr(torch, "randperm", randperm)
         return orders
 
     return visit
@@ -410,3 +416,46 @@ def test_identical_hidden_units_do_not_keep_the_sweeps_going():
     matcher.match(target, source, [0])
     assert matcher.assignments < 30
     assert not matcher.match(target, source, [0])
+
+
+# A group that acts on two axes of one tensor
+
+RECURRENT = Spec((Group("s", 9, (Axis("in", 0), Axis("back", 0), Axis("back", 1), Axis("out", 1))),))
+RECURRENT_SHAPES = {"in": (9, 4), "back": (9, 9), "out": (3, 9)}
+
+
+@pytest.mark.parametrize("key", range(8))
+def test_every_change_of_a_group_on_two_axes_of_a_tensor_brings_source_and_target_nearer(key, monkeypatch):
+    target, source = (
+        {n: torch.randn(1, *s, generator=stream(n, key, part)) for n, s in RECURRENT_SHAPES.items()}
+        for part in range(2)
+    )
+    distances, solved = [], weight.Matcher._solve
+
+    def distance(indices):
+        permuted = permute_stack(source, RECURRENT, indices)
+        return sum(float((target[name] - permuted[name]).double().square().sum()) for name in target)
+
+    def recording(self, *arguments):
+        result = solved(self, *arguments)
+        distances.append(distance(self.indices))
+        return result
+
+    monkeypatch.setattr(weight.Matcher, "_solve", recording)
+    matcher = Matcher(RECURRENT, 1, stream("order", key))
+    before = distance(matcher.indices)
+    assert matcher.match(target, source, [0])
+    assert len(distances) < weight.MAX_SWEEPS
+    path = [before, *distances]
+    assert all(
+        later < earlier for earlier, later in itertools.pairwise(path[:-1])
+    )  # and the last visit changes nothing
+    assert path[-1] == path[-2]  # the last visit changes nothing
+
+
+def test_a_permuted_recurrence_is_found_again():
+    source = {n: torch.randn(1, *s, generator=stream(n)) for n, s in RECURRENT_SHAPES.items()}
+    planted = {"s": torch.randperm(9, generator=stream("planted"))[None]}
+    matcher = Matcher(RECURRENT, 1, stream("order"))
+    matcher.match(permute_stack(source, RECURRENT, planted), source, [0])
+    assert torch.equal(matcher.indices["s"], planted["s"])

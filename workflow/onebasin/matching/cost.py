@@ -1,9 +1,12 @@
 """The gain of every assignment of units to units: one matrix per model and group, one batched product per axis.
 
 For a group p, `G[i, j]` is the inner product of everything that belongs to unit i of the target with everything that
-belongs to unit j of the source, whose other groups are already permuted. Then `<P, G>` is largest where the permuted
+belongs to unit j of the source, whose other axes are already permuted. Then `<P, G>` is largest where the permuted
 source is nearest to the target (Ainsworth et al. 2023, equation 2; Ito et al. 2025, weight matching).
 `gains` computes G; `Costs` keeps -G from one visit of a group to the next and mends it where few units moved.
+
+A group that acts on two axes of one tensor (a residual stream, a recurrence) is permuted on the other one as it is at
+present, so that G is the gradient of what is to be maximised; whether a step along it gains is for `agreement` to say.
 """
 
 from collections.abc import Container, Mapping, Sequence
@@ -11,51 +14,60 @@ from collections.abc import Container, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from onebasin.symmetry.apply import take_along
+from onebasin.products import add_product
+from onebasin.symmetry.apply import permute_tensor
 from onebasin.symmetry.spec import Axis, Group, Spec
 
-MOST_MENDED = 0.25  # of a neighbour's units; beyond, gathering them costs about what the whole product does
-KEPT_SHARE = 0.5  # of the parameters' memory may hold costs that are kept
+MOST_MENDED = 0.5  # of a neighbour's units; beyond, gathering them costs about what the whole product does
+MENDED_AT_ONCE = 64  # their number is rounded up to a multiple: a product of a new size has to be planned first
+KEPT_SHARE = 1.0  # of the sources' memory may hold costs that are kept
 
 
 def gains(
-    target: Mapping[str, Tensor],
-    source: Mapping[str, Tensor],
-    spec: Spec,
-    indices: Mapping[str, Tensor],
-    group: Group,
-    models: Sequence[int] | None = None,
+    target: Mapping[str, Tensor], source: Mapping[str, Tensor], spec: Spec, indices: Mapping[str, Tensor], group: Group
 ) -> Tensor:
     """G `[k, n, n]` of `group`: row = place in the target, column = unit of the unpermuted source.
 
     Args:
-        target: stack `[N, ...]`, one target a model.
-        source: stack `[N, ...]` of unpermuted models.
-        indices: the present permutations `[N, n]` of every group; those of `group` itself do not matter.
-        models: which k of the N models are asked for, in ascending order; all if not given.
+        target: stack `[k, ...]`, one target a model. Tensors that it lacks (running statistics) do not count.
+        source: stack `[k, ...]` of unpermuted models.
+        indices: the present permutations `[k, n]` of every group.
     """
-    chosen = range(len(next(iter(indices.values())))) if models is None else models
     total: Tensor | None = None
     for axis in group.axes:
-        ours = _units(_rows(target[axis.tensor], chosen), axis)
-        theirs = _units(_permute_others(source[axis.tensor], axis, spec, indices, group, chosen), axis)
-        if total is None:
-            total = torch.bmm(ours, theirs.mT)
-        else:
-            total.baddbmm_(ours, theirs.mT)
-    assert total is not None, "a group acts on at least one axis"
+        if axis.tensor in target:
+            ours, theirs = target[axis.tensor], _permute_others(source[axis.tensor], axis, spec, indices)
+            total = add_product(total, _units(ours, axis, group), _units(theirs, axis, group))
+    assert total is not None, f"group {group.name} acts on no weights"
+    return total
+
+
+def agreement(
+    target: Mapping[str, Tensor], source: Mapping[str, Tensor], spec: Spec, indices: Mapping[str, Tensor], group: Group
+) -> Tensor:
+    """`<target, permuted source>` `[k]` over the tensors on which `group` acts, summed in float64.
+
+    Arguments are those of `gains`.
+    """
+    models = len(indices[group.name])
+    total = torch.zeros(models, dtype=torch.float64, device=indices[group.name].device)
+    for name in sorted({axis.tensor for axis in group.axes} & target.keys()):
+        for model in range(models):
+            own = {other: index[model] for other, index in indices.items()}
+            theirs = permute_tensor(name, source[name][model], spec, own)
+            total[model] += torch.dot(target[name][model].flatten().double(), theirs.flatten().double())
     return total
 
 
 class Costs:
-    """The costs -G of N models while they are matched to fixed targets, mended rather than computed where that is less.
+    """The costs -G of k models while they are matched to fixed targets, mended rather than computed where that is less.
 
     Between two visits of a group its neighbours mostly change in a few places S. Their part of G is a product over the
     neighbour's units, so G changes by the product over S alone: |S| columns instead of all n.
 
     Args:
-        target: stack `[N, ...]`, one target a model; must not change while this object is in use.
-        source: stack `[N, ...]` of unpermuted models.
+        target: stack `[k, ...]`, one target a model; must not change while this object is in use.
+        source: stack `[k, ...]` of unpermuted models.
         spec: the groups.
         kept: names of the groups whose costs are remembered, n x n numbers a model and group.
     """
@@ -68,9 +80,9 @@ class Costs:
         self._seen: dict[str, dict[str, Tensor]] = {}  # the neighbours' permutations that the costs are for
 
     def of(self, group: Group, indices: Mapping[str, Tensor], models: Sequence[int]) -> Tensor:
-        """The costs `[k, n, n]` of `group` for k of the models, given the present permutations `[N, n]`."""
+        """The costs `[m, n, n]` of `group` for m of the k models, given the present permutations `[k, n]`."""
         if group.name not in self._costs:
-            costs = gains(self._target, self._source, self._spec, indices, group, models).neg_()
+            costs = self._fresh(group, indices, models)
             if group.name in self._kept and len(models) == len(indices[group.name]):
                 self._costs[group.name] = costs
                 self._seen[group.name] = {name: indices[name].clone() for name in self._spec.neighbours(group)}
@@ -79,69 +91,104 @@ class Costs:
             self._mend(group, indices, model)
         return _rows(self._costs[group.name], models)
 
+    def agreement(self, group: Group, indices: Mapping[str, Tensor], models: Sequence[int]) -> Tensor:
+        """`agreement` `[m]` of m of the k models, given the present permutations `[k, n]`."""
+        return agreement(*self._part(indices, models), group)
+
+    def _fresh(self, group: Group, indices: Mapping[str, Tensor], models: Sequence[int]) -> Tensor:
+        return gains(*self._part(indices, models), group).neg_()
+
+    def _part(
+        self, indices: Mapping[str, Tensor], models: Sequence[int]
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor], Spec, dict[str, Tensor]]:
+        target, source, own = (
+            {name: _rows(tensor, models) for name, tensor in stack.items()}
+            for stack in (self._target, self._source, indices)
+        )
+        return target, source, self._spec, own
+
     def _mend(self, group: Group, indices: Mapping[str, Tensor], model: int) -> None:
         seen = self._seen[group.name]
-        moved = {name: torch.nonzero(indices[name][model] != old[model])[:, 0] for name, old in seen.items()}
-        if any(len(places) > MOST_MENDED * len(indices[name][model]) for name, places in moved.items()):
-            fresh = gains(self._target, self._source, self._spec, indices, group, [model])
-            torch.neg(fresh[0], out=self._costs[group.name][model])
+        moved = {name: indices[name][model] != old[model] for name, old in seen.items()}
+        counts = {name: int(units.sum()) for name, units in moved.items()}
+        if any(count > MOST_MENDED * len(moved[name]) for name, count in counts.items()):
+            self._costs[group.name][model] = self._fresh(group, indices, [model])[0]
         else:
             for axis in group.axes:
-                for other, name in self._spec.axes_of(axis.tensor).items():
-                    if name != group.name and len(moved[name]):
-                        self._mend_axis(group, axis, other, moved[name], indices[name][model], seen[name][model], model)
+                for other, parts in self._spec.axes_of(axis.tensor).items():
+                    if other != axis.axis and axis.tensor in self._target:
+                        for part, neighbour in parts:
+                            if counts[neighbour.name]:
+                                self._mend_axis(group, axis, part, neighbour, moved[neighbour.name], indices, model)
         for name, old in seen.items():
             old[model] = indices[name][model]
 
     def _mend_axis(
-        self, group: Group, axis: Axis, other: int, places: Tensor, new: Tensor, old: Tensor, model: int
+        self,
+        group: Group,
+        axis: Axis,
+        part: Axis,
+        neighbour: Group,
+        moved: Tensor,
+        indices: Mapping[str, Tensor],
+        model: int,
     ) -> None:
-        """Add what axis `other` of a tensor contributes at the `places` where its permutation changed."""
-        target, source = (stack[axis.tensor][model : model + 1] for stack in (self._target, self._source))
-        ours = target.index_select(other + 1, places)
-        theirs = source.index_select(other + 1, new[places]) - source.index_select(other + 1, old[places])
-        self._costs[group.name][model].addmm_(_units(ours, axis)[0], _units(theirs, axis)[0].T, alpha=-1)
+        """Add what `part`, another axis of the tensor, contributes where its permutation changed."""
+        target, source = (stack[axis.tensor][model] for stack in (self._target, self._source))
+        count = min(len(moved), -int(moved.sum()) % MENDED_AT_ONCE + int(moved.sum()))
+        units = torch.argsort(moved, descending=True, stable=True)[:count]  # beyond those that moved: changes of 0
+        places = part.places(neighbour.size, moved.device)
+        new, old = indices[neighbour.name][model][units], self._seen[group.name][neighbour.name][model][units]
+        ours = target.index_select(part.axis, places[:, units].flatten())
+        theirs = source.index_select(part.axis, places[:, new].flatten())
+        theirs -= source.index_select(part.axis, places[:, old].flatten())
+        change = add_product(None, _units(ours[None], axis, group), _units(theirs[None], axis, group))
+        self._costs[group.name][model] -= change[0]
 
 
 def kept_groups(stack: Mapping[str, Tensor], spec: Spec) -> set[str]:
-    """The groups whose costs are worth remembering within `KEPT_SHARE` of the parameters' memory.
+    """The groups whose costs are worth remembering within `KEPT_SHARE` of the memory of a stack of sources `[N, ...]`.
 
-    Those first whose product takes longest for the size of its result. A tensor on which more than two groups act is
-    left out: mending one of its axes would need the others' permutations of both times.
+    Those first whose product takes longest for the size of its result. A tensor on which groups act along more than
+    two axes, or one group along both, is left out: mending an axis would need the others' permutations of both times.
     """
-    parameters = sum(tensor[0].numel() for tensor in stack.values())
+    room = KEPT_SHARE * sum(tensor.numel() for tensor in stack.values())
 
     def product(group: Group) -> float:
-        return sum(stack[axis.tensor][0].numel() for axis in group.axes) / group.size
+        return sum(stack[axis.tensor][0].numel() for axis in group.axes if axis.tensor in stack) / group.size
 
     kept: set[str] = set()
-    room = KEPT_SHARE * parameters
     for group in sorted(spec.groups, key=product, reverse=True):
         simple = all(len(spec.axes_of(axis.tensor)) <= 2 for axis in group.axes)
-        if simple and group.size**2 <= room:
+        if simple and group.name not in spec.neighbours(group) and group.size**2 <= room:
             kept.add(group.name)
             room -= group.size**2
     return kept
 
 
-def _units(stack: Tensor, axis: Axis) -> Tensor:
+def _units(stack: Tensor, axis: Axis, group: Group) -> Tensor:
     """`[k, n, rest]`: everything that belongs to each unit along `axis`."""
-    return stack.movedim(axis.axis + 1, 1).reshape(stack.shape[0], stack.shape[axis.axis + 1], -1)
+    number = axis.axis + 1
+    if not (axis.is_plain() and stack.shape[number] == group.size):
+        stack = stack.narrow(number, axis.offset, axis.length(group.size))
+        stack = stack.unflatten(number, (axis.outer, group.size, axis.inner))
+        number += 1
+    return stack.movedim(number, 1).reshape(stack.shape[0], group.size, -1)
 
 
-def _permute_others(
-    stack: Tensor, axis: Axis, spec: Spec, indices: Mapping[str, Tensor], group: Group, models: Sequence[int]
-) -> Tensor:
-    others = [(other, name) for other, name in spec.axes_of(axis.tensor).items() if name != group.name]
-    if not others:
-        return _rows(stack, models)
-    (other, name), *rest = others
-    stack = take_along(stack, other + 1, indices[name], models)
-    for other, name in rest:
-        stack = take_along(stack, other + 1, indices[name][list(models)])
-    return stack
+def _permute_others(stack: Tensor, axis: Axis, spec: Spec, indices: Mapping[str, Tensor]) -> Tensor:
+    """The tensor of every model with all its axes but this one in their present order."""
+    if spec.axes_of(axis.tensor).keys() == {axis.axis}:
+        return stack
+    permuted = [
+        permute_tensor(axis.tensor, own, spec, {name: index[model] for name, index in indices.items()}, axis.axis)
+        for model, own in enumerate(stack)
+    ]
+    return permuted[0][None] if len(permuted) == 1 else torch.stack(permuted)
 
 
 def _rows(stack: Tensor, models: Sequence[int]) -> Tensor:
-    """The rows of the chosen models; the stack itself, not a copy, where it is all of them."""
-    return stack if len(models) == len(stack) else stack[list(models)]
+    """The rows of the chosen models; a view, not a copy, where it is all of them or one."""
+    if len(models) == len(stack):
+        return stack
+    return stack[models[0]][None] if len(models) == 1 else stack[list(models)]

@@ -4,7 +4,7 @@ A search evaluates the gradient at a convex combination of permuted models and p
 were the identity: with `w (stopgrad(pi(theta)) + t - stopgrad(t))` in the combination, the derivative by t is w.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -31,7 +31,12 @@ class Latents:
         self._views = [one(self.stack, model) for model in range(models)]
         self._optimizers = [torch.optim.Adam(list(views.values()), lr=lr, fused=True) for views in self._views]
 
-    def step(self, model: int, gradient: Mapping[str, Tensor], weight: float) -> None:
+    def step(self, gradient: Mapping[str, Tensor], weights: Sequence[float]) -> None:
+        """One Adam step of every target by its share of the gradient at a combination with these weights."""
+        for model, weight in enumerate(weights):
+            self.step_one(model, gradient, weight)
+
+    def step_one(self, model: int, gradient: Mapping[str, Tensor], weight: float) -> None:
         """One Adam step of one target by its share of the gradient at a combination in which it has `weight`."""
         for name, view in self._views[model].items():
             # the fused kernel reads parameter and gradient as flat memory, so both have to be laid out alike
@@ -52,9 +57,10 @@ def combine(parts: Iterable[tuple[float, Mapping[str, Tensor]]]) -> Parameters:
     return total
 
 
-def permuted(source: Mapping[str, Tensor], spec: Spec, indices: Mapping[str, Tensor], model: int) -> Parameters:
-    """One model of a stack, its units in their present order."""
-    return permute(one(source, model), spec, one(indices, model))
+def permuted(source: Mapping[str, Tensor], spec: Spec, indices: Mapping[str, Tensor]) -> Iterator[Parameters]:
+    """The models of a stack, one at a time, their units in their present order."""
+    for model in range(len(next(iter(source.values())))):
+        yield permute(one(source, model), spec, one(indices, model))
 
 
 def gradient_at(network: torch.nn.Module, parameters: Parameters, split: Split, batch: Tensor) -> Parameters:

@@ -37,9 +37,9 @@ def ste(
     for _ in track(range(settings["epochs"]), f"STE of {pairs} pairs, epochs", settings["epochs"]):
         for batch in batches(len(data.train), settings["batch"], generator):
             matcher.match(latents.stack, source, range(pairs))
-            for pair in range(pairs):
-                midpoint = combine([(HALF, models[0]), (HALF, permuted(source, spec, matcher.indices, pair))])
-                latents.step(pair, gradient_at(network, midpoint, data.train, batch), HALF)
+            for pair, second in enumerate(permuted(source, spec, matcher.indices)):
+                midpoint = combine([(HALF, models[0]), (HALF, second)])
+                latents.step_one(pair, gradient_at(network, midpoint, data.train, batch), HALF)
             steps += 1
     network.eval()
     return Permutations(with_reference(spec, matcher.indices), matcher.work(steps))

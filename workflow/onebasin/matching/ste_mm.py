@@ -40,12 +40,11 @@ def ste_mm(
     for _ in track(range(settings["epochs"]), f"STE-MM of {count} models, epochs", settings["epochs"]):
         for batch in batches(len(data.train), settings["batch"], generator):
             matcher.match(latents.stack, source, range(count - 1))
-            first_weight, *weights = convex_weights(count, settings["weights"], generator).tolist()
-            others = ((w, permuted(source, spec, matcher.indices, i)) for i, w in enumerate(weights))
-            combination = combine(itertools.chain([(first_weight, models[0])], others))
-            gradient = gradient_at(network, combination, data.train, batch)
-            for model, weight in enumerate(weights):
-                latents.step(model, gradient, weight)
+            weights = convex_weights(count, settings["weights"], generator).tolist()
+            everyone = itertools.chain([models[0]], permuted(source, spec, matcher.indices))
+            latents.step(
+                gradient_at(network, combine(zip(weights, everyone, strict=True)), data.train, batch), weights[1:]
+            )
             steps += 1
     network.eval()
     return Permutations(with_reference(spec, matcher.indices), matcher.work(steps))

@@ -15,7 +15,8 @@ from torch import Tensor
 from onebasin.data import Data
 from onebasin.matching.assignment import Duals, solve
 from onebasin.matching.cost import Costs, kept_groups
-from onebasin.models import Models, mean
+from onebasin.matching.latents import combine
+from onebasin.models import Models, one
 from onebasin.progress import track
 from onebasin.symmetry.apply import Parameters, identity, permute_stack
 from onebasin.symmetry.permutations import Permutations
@@ -63,6 +64,7 @@ class Matcher:
         self._duals = {
             group.name: Duals(np.zeros((models, group.size)), np.zeros((models, group.size))) for group in spec.groups
         }
+        self._kept: set[str] | None = None
         self._neighbours = {
             group.name: [i for i, g in enumerate(spec.groups) if g.name in spec.neighbours(group)]
             for group in spec.groups
@@ -79,16 +81,36 @@ class Matcher:
             source: stack `[k, ...]` of the unpermuted models.
             models: which of the N models these are.
         """
-        new = self._in_signal_order[np.asarray(models)]
-        if new.any() and not new.all():  # their sweeps differ, so that none depends on the others' past
-            parts = [np.flatnonzero(new), np.flatnonzero(~new)]
-            changes = [self.match(_rows(target, p), _rows(source, p), np.asarray(models)[p].tolist()) for p in parts]
-            return any(changes)
-        # one draw a call: what a model gets does not depend on how long the others take
-        order = torch.Generator().manual_seed(_draw_seed(self._generator))
+        seed = _draw_seed(self._generator)  # one a call: what a model gets does not depend on how long others take
+        if self._kept is None:
+            self._kept = kept_groups(source, self.spec)
+        changed = False
+        for part in self._parts(models, next(iter(target.values())).device):
+            changed |= self._sweep(_slice(target, part), _slice(source, part), models[part], seed)
+        return changed
+
+    def _parts(self, models: Sequence[int], device: torch.device) -> list[slice]:
+        """The models that are swept together.
+
+        On a CPU as many as there are threads to solve their problems, so that what is gathered for a few is in memory;
+        elsewhere all, for large products. Models in their first sweep go apart. No model depends on its company.
+        """
+        at_once = torch.get_num_threads() if device.type == "cpu" else len(models)
+        parts: list[slice] = []
+        for row, model in enumerate(models):
+            last = parts[-1] if parts else slice(0, 0)
+            alike = self._in_signal_order[model] == self._in_signal_order[models[last.start]]
+            if parts and alike and row - last.start < at_once:
+                parts[-1] = slice(last.start, row + 1)
+            else:
+                parts.append(slice(row, row + 1))
+        return parts
+
+    def _sweep(self, target: Parameters, source: Parameters, models: Sequence[int], seed: int) -> bool:
+        order = torch.Generator().manual_seed(seed)
         rows = np.asarray(models)
         stale = np.ones((len(models), len(self.spec.groups)), dtype=bool)
-        costs = Costs(target, source, self.spec, kept_groups(source, self.spec))
+        costs = Costs(target, source, self.spec, self._kept or ())
         changed_at_all = False
         for _ in range(MAX_SWEEPS):
             positions = torch.randperm(len(self.spec.groups), generator=order).tolist()
@@ -129,10 +151,19 @@ class Matcher:
         self.row_scans += int(found.row_scans.sum())
         duals.rows[models], duals.columns[models] = found.duals.rows, found.duals.columns
         improved = _total(costs, found.columns) < _total(costs, old)  # not <=: ties must not keep the sweeps going
-        self.indices[group.name][models[improved]] = torch.from_numpy(found.columns[improved]).to(
-            self.indices[group.name].device
-        )
+        new = torch.from_numpy(found.columns).to(self.indices[group.name].device)
+        if improved.any() and group.name in self.spec.neighbours(group):
+            improved &= self._agrees_more(group, gathered, present, todo, new)
+        self.indices[group.name][models[improved]] = new[improved]
         return improved
+
+    def _agrees_more(
+        self, group: Group, gathered: Costs, present: Mapping[str, Tensor], todo: np.ndarray, new: Tensor
+    ) -> np.ndarray:
+        """Whether the new permutation of a group is better where the costs are a gradient only (`matching.cost`)."""
+        changed = {**present, group.name: present[group.name].index_copy(0, torch.from_numpy(todo).to(new.device), new)}
+        before, after = (gathered.agreement(group, indices, todo.tolist()) for indices in (present, changed))
+        return (after > before).cpu().numpy()
 
 
 def weight_matching(
@@ -163,7 +194,8 @@ def weight_matching(
 
 def _match_to_others(model: int, models: Models, permuted: Parameters, matcher: Matcher) -> bool:
     others = [other for other in range(len(models)) if other != model]
-    target = {name: tensor[None] for name, tensor in mean(_rows(permuted, others)).items()}
+    mean = combine((1 / len(others), one(permuted, other)) for other in others)
+    target = {name: tensor[None] for name, tensor in mean.items()}
     source = {name: tensor[model : model + 1] for name, tensor in models.parameters.items()}
     changed = matcher.match(target, source, [model])
     if changed:
@@ -173,12 +205,8 @@ def _match_to_others(model: int, models: Models, permuted: Parameters, matcher: 
     return changed
 
 
-def _rows(stack: Mapping[str, Tensor], models: Sequence[int] | np.ndarray) -> Parameters:
-    """The stack of the models chosen; a view where it is all of them."""
-    if len(models) == len(next(iter(stack.values()))):
-        return dict(stack)
-    index = torch.as_tensor(models)
-    return {name: tensor[index.to(tensor.device)] for name, tensor in stack.items()}
+def _slice(stack: Mapping[str, Tensor], part: slice) -> Parameters:
+    return {name: tensor[part] for name, tensor in stack.items()}
 
 
 def _device_of(models: Models) -> torch.device:

@@ -56,7 +56,7 @@ class Spec:
     groups: tuple[Group, ...]
 
     def axes_of(self, tensor: str) -> dict[int, Parts]:
-        """The permuted axes of a tensor, in ascending order, and who acts on their parts."""
+        """The permuted axes of a tensor, and who acts on their parts."""
         return self._axes.get(tensor, {})
 
     def neighbours(self, group: Group) -> set[str]:
@@ -77,6 +77,8 @@ class Spec:
             for axis in group.axes:
                 found.setdefault(axis.tensor, {}).setdefault(axis.axis, []).append((axis, group))
         return {
-            tensor: {axis: tuple(sorted(parts, key=lambda part: part[0].offset)) for axis, parts in sorted(axes.items())}
+            tensor: {
+                axis: tuple(sorted(parts, key=lambda part: part[0].offset)) for axis, parts in sorted(axes.items())
+            }
             for tensor, axes in found.items()
         }
