@@ -10,7 +10,8 @@ import onebasin
 from onebasin import progress
 
 HEAD = (
-    "import logging, sys, warnings, torch\nfrom onebasin.errors import OnebasinError\nfrom onebasin.jobs import job\n"
+    "import logging, sys, warnings, torch\nfrom onebasin.errors import OnebasinError\n"
+    "from onebasin.jobs import computing_job\n"
 )
 
 
@@ -24,7 +25,7 @@ def run(log):
     """A function that runs a block as a job in a process of its own; it returns the process and its log."""
 
     def run_block(block, device="cpu", threads=1):
-        program = f"{HEAD}with job(sys.argv[1], {threads}, {device!r}) as device:\n    {block}\n"
+        program = f"{HEAD}with computing_job(sys.argv[1], {threads}, {device!r}) as device:\n    {block}\n"
         environment = os.environ | {"PYTHONPATH": str(Path(onebasin.__file__).parents[1])}
         command = [sys.executable, "-c", program, str(log)]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
@@ -123,3 +124,15 @@ def test_a_bar_on_a_terminal_yields_every_item_and_logs_nothing(lines, monkeypat
     assert list(progress.track(range(3), "searching", 3)) == [0, 1, 2]
     assert lines() == []
     assert "searching" in capsys.readouterr().err
+
+
+def test_a_job_that_does_not_compute_starts_without_torch(tmp_path):
+    program = "import sys\nfrom onebasin.jobs import job\nwith job(sys.argv[1]):\n    assert 'torch' not in sys.modules"
+    environment = os.environ | {"PYTHONPATH": str(Path(onebasin.__file__).parents[1])}
+    command = [sys.executable, "-c", program, str(tmp_path / "job.log")]
+    subprocess.run(command, env=environment, check=True)
+
+
+def test_a_computing_job_starts_without_the_compiler(run):
+    done, _ = run("assert torch.are_deterministic_algorithms_enabled() and 'torch._inductor' not in sys.modules")
+    assert done.returncode == 0

@@ -7,7 +7,6 @@ from onebasin.models import (
     Models,
     check_fit,
     forward,
-    forward_stack,
     initial,
     load_merged,
     load_models,
@@ -109,14 +108,6 @@ def test_the_mean_is_the_average_of_every_tensor(three):
 
 def test_a_network_computes_with_the_given_parameters_and_not_its_own(three):
     assert torch.equal(forward(network(0), three[2], images(3)), network(2)(images(3)))
-
-
-def test_a_stack_computes_what_each_model_computes(three):
-    batch = images(3, 6)
-    logits = forward_stack(three.network, three.parameters, batch)
-    assert logits.shape == (3, 6, CLASSES)
-    for index in range(3):
-        torch.testing.assert_close(logits[index], forward(three.network, three[index], batch[index]))
 
 
 def test_a_merged_model_is_loaded_as_it_was_saved(tmp_path, three):

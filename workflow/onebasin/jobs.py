@@ -7,31 +7,54 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-
-import torch
+from typing import TYPE_CHECKING
 
 from onebasin.errors import OnebasinError
+
+if TYPE_CHECKING:
+    import torch
 
 logger = logging.getLogger("onebasin")
 
 
 @contextmanager
-def job(log: str | Path, threads: int, device: str) -> Iterator[torch.device]:
-    """Run a block as a job: log into the file `log`, compute on `threads` threads and `device`, deterministically.
+def job(log: str | Path) -> Iterator[None]:
+    """Run a block as a job that logs into the file `log`.
 
     A user's error ends the process with status 1 and one line on stderr and in the log; any other error leaves its
     traceback in both.
     """
     _log_into(Path(log))
     try:
-        torch.set_num_threads(threads)
-        torch.set_deterministic_debug_mode("error")  # the other way to say so imports the compiler, a second a job
-        yield _device(device)
+        yield
     except OnebasinError as error:
         _fail(f"onebasin: {error}")
     except Exception:
         logger.exception("onebasin: this is a fault of the program, not yours")
         raise
+
+
+@contextmanager
+def computing_job(log: str | Path, threads: int, device: str) -> Iterator["torch.device"]:
+    """A `job` that computes with torch on `threads` threads and `device` (which it is given), deterministically."""
+    with job(log):
+        # here, because the jobs that do not compute start a second sooner without it
+        import torch
+
+        torch.set_num_threads(threads)
+        torch.set_deterministic_debug_mode("error")  # use_deterministic_algorithms imports the compiler: 1 s
+        yield _device(device)
+
+
+def _device(name: str) -> "torch.device":
+    """The one place that knows what a device needs."""
+    import torch
+
+    if name == "cuda":
+        if not torch.cuda.is_available():
+            raise OnebasinError("config: device: cuda: this machine has no usable GPU; write cpu")
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is deterministic only with this
+    return torch.device(name)
 
 
 def _log_into(path: Path) -> None:
@@ -56,15 +79,6 @@ def peak_memory_mb() -> float:
         # on Linux this would include the peak of the process that started this one
         kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return kilobytes * 1024 / 1e6
-
-
-def _device(name: str) -> torch.device:
-    """The one place that knows what a device needs."""
-    if name == "cuda":
-        if not torch.cuda.is_available():
-            raise OnebasinError("config: device: cuda: this machine has no usable GPU; write cpu")
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is deterministic only with this
-    return torch.device(name)
 
 
 def _fail(line: str) -> None:

@@ -7,11 +7,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, vmap
+from torch.func import functional_call
 
 from onebasin import artifacts, seeding
 from onebasin.errors import OnebasinError
 from onebasin.networks import build_network
+from onebasin.products import FastLinear
 from onebasin.symmetry.apply import Parameters
 
 
@@ -65,12 +66,8 @@ def initial(network: nn.Module) -> Parameters:
 
 def forward(network: nn.Module, parameters: Parameters, images: Tensor) -> Tensor:
     """Logits `[n, classes]` of the network with the given parameters."""
-    return functional_call(network, parameters, (images,))
-
-
-def forward_stack(network: nn.Module, stack: Parameters, images: Tensor) -> Tensor:
-    """Logits `[N, n, classes]` of every model on its own images `[N, n, c, h, w]`, as one batched computation."""
-    return vmap(lambda parameters, own: functional_call(network, parameters, (own,)))(stack, images)
+    with FastLinear():
+        return functional_call(network, parameters, (images,))
 
 
 def new_network(settings: Mapping[str, Any], input_shape: tuple[int, ...], classes: int, *key: int | str) -> nn.Module:

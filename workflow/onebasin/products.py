@@ -5,8 +5,15 @@ takes for convolutions, uses what the processor has. Measured on one core of an 
 100 GFLOP/s, oneDNN 230. Anything but float32 on a CPU is left to torch.
 """
 
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
 import torch
 from torch import Tensor
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
+
+NARROW = 32  # units; a product with a smaller matrix takes MKL no longer
 
 
 def add_product(total: Tensor | None, left: Tensor, right: Tensor) -> Tensor:
@@ -21,10 +28,55 @@ def add_product(total: Tensor | None, left: Tensor, right: Tensor) -> Tensor:
     return found[0][None] if len(found) == 1 else torch.stack(found)
 
 
-def _product(left: Tensor, right: Tensor, total: Tensor | None) -> Tensor:
+class FastLinear(TorchFunctionMode):
+    """Within this context linear layers take the fast product, in the pass and in its derivatives of any order.
+
+    Not for `torch.func.jvp` and `vmap`, which such a layer does not know.
+    """
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Iterable[type], args: tuple = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        return (_linear if func is F.linear else func)(*args, **(kwargs or {}))
+
+
+def _linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    if len(weight) < NARROW or torch.is_autocast_enabled("cpu") or not _by_onednn(input, weight):
+        return F.linear(input, weight, bias)
+    result = _Product.apply(input.reshape(-1, input.shape[-1]), weight, bias)
+    return result.reshape(*input.shape[:-1], len(weight))
+
+
+class _Product(torch.autograd.Function):
+    """`left right^T + bias` of two matrices and a vector (or None); its derivatives are such products again."""
+
+    @staticmethod
+    def forward(ctx: Any, left: Tensor, right: Tensor, bias: Tensor | None) -> Tensor:
+        ctx.save_for_backward(left, right)
+        return _product(left, right, bias=bias)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        left, right = ctx.saved_tensors
+        of_left, of_right, of_bias = ctx.needs_input_grad
+        return (
+            _laid_out_like(left, gradient, right.T) if of_left else None,
+            _laid_out_like(right, gradient.T, left.T) if of_right else None,
+            gradient.sum(dim=0) if of_bias else None,
+        )
+
+
+def _laid_out_like(model: Tensor, left: Tensor, right: Tensor) -> Tensor:
+    """`left right^T`, by columns where `model` is: elementwise functions of two layouts are slow."""
+    if model.stride(0) == 1 and model.stride(1) != 1:
+        return _Product.apply(right, left, None).T
+    return _Product.apply(left, right, None)
+
+
+def _product(left: Tensor, right: Tensor, total: Tensor | None = None, bias: Tensor | None = None) -> Tensor:
     if total is None:
-        return torch.ops.mkldnn._linear_pointwise(left, right, None, "none", [], "")
-    return torch.ops.mkldnn._linear_pointwise.binary(left, total, right, None, "add")
+        return torch.ops.mkldnn._linear_pointwise(left, right, bias, "none", [], "")
+    return torch.ops.mkldnn._linear_pointwise.binary(left, total, right, bias, "add")
 
 
 def _by_onednn(*tensors: Tensor) -> bool:

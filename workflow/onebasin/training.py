@@ -1,7 +1,7 @@
-"""Training a stack of models with one architecture in one process; a stack of one is the ordinary case.
+"""Training: one model a seed, one after the other in one process.
 
-Every model has its own initialisation and its own order of the data, both named by its seed: its bits do not depend
-on the company it is trained in. The batched products give each model what it would get alone.
+Every model has its own initialisation and its own order of the data, both named by its seed, and is trained as if it
+were alone: its bits do not depend on the company.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -9,16 +9,17 @@ from typing import Any
 
 import pandas as pd
 import torch
-from torch import Tensor
 from torch.nn import functional as F
 
 from onebasin.data import Data, batches
 from onebasin.errors import OnebasinError
-from onebasin.models import Models, forward_stack, initial, new_network, stacked
+from onebasin.models import Models, initial, new_network, stacked
+from onebasin.products import FastLinear
 from onebasin.progress import track
 from onebasin.seeding import generator
 
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {"adam": torch.optim.Adam, "sgd": torch.optim.SGD}
+HISTORY = ["seed", "epoch", "train_loss", "train_accuracy"]
 
 
 def train(
@@ -38,56 +39,47 @@ def train(
     Raises:
         OnebasinError: the loss of a model is no longer finite.
     """
-    device = data.train.labels.device
-    networks = [
-        new_network(network_settings, data.input_shape, data.classes, root, "initialisation", seed) for seed in seeds
-    ]
-    stack = {name: tensor.to(device).requires_grad_() for name, tensor in stacked([*map(initial, networks)]).items()}
-    orders = [generator(root, "data order", seed, device=device) for seed in seeds]
+    trained, history = [], []
+    for seed in seeds:
+        network = new_network(network_settings, data.input_shape, data.classes, root, "initialisation", seed)
+        network.to(data.train.labels.device).train()
+        history += _train_one(network, data, settings, seed, root)
+        trained.append(initial(network))
+    models = Models(network.eval(), stacked(trained), tuple(seeds), data.input_shape)
+    return models, pd.DataFrame(history, columns=HISTORY)
+
+
+def _train_one(
+    network: torch.nn.Module, data: Data, settings: Mapping[str, Any], seed: int, root: int
+) -> list[tuple[int, int, float, float]]:
+    """Train one network in place; its rows of the history."""
+    order = generator(root, "data order", seed, device=data.train.labels.device)
     optimizer = OPTIMIZERS[settings["optimizer"]](
-        list(stack.values()), lr=settings["lr"], weight_decay=settings["weight_decay"]
+        network.parameters(), lr=settings["lr"], weight_decay=settings["weight_decay"], fused=True
     )
-    network = networks[0].to(device).train()
     history = []
-    for epoch in track(range(settings["epochs"]), f"training seeds {_names(seeds)}", settings["epochs"]):
-        losses = torch.zeros(len(seeds), device=device)
-        correct = torch.zeros(len(seeds), device=device)
-        for indices in zip(*(batches(len(data.train), settings["batch"], order) for order in orders), strict=True):
-            chosen = torch.stack(indices)
-            loss, right = _step(network, stack, data.train.images[chosen], data.train.labels[chosen], optimizer)
-            losses += loss * chosen.shape[1]
-            correct += right
-        _check_finite(losses, seeds, epoch)
-        rows = zip(seeds, (losses / len(data.train)).tolist(), (correct / len(data.train)).tolist(), strict=True)
-        history += [(seed, epoch + 1, loss, accuracy) for seed, loss, accuracy in rows]
-    trained = {name: tensor.detach() for name, tensor in stack.items()}
-    columns = ["seed", "epoch", "train_loss", "train_accuracy"]
-    return Models(network.eval(), trained, tuple(seeds), data.input_shape), pd.DataFrame(history, columns=columns)
-
-
-def _step(
-    network: torch.nn.Module, stack: dict[str, Tensor], images: Tensor, labels: Tensor, optimizer: torch.optim.Optimizer
-) -> tuple[Tensor, Tensor]:
-    """One optimiser step of every model: its mean loss and number of right answers `[N]` before the step.
-
-    The models share no parameter, so the gradient of the sum of their losses is each one's own gradient; Adam and SGD
-    work element by element, so one optimiser over the stack is one optimiser a model.
-    """
-    logits = forward_stack(network, stack, images)
-    losses = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none").view_as(labels).mean(dim=1)
-    optimizer.zero_grad()
-    losses.sum().backward()
-    optimizer.step()
-    return losses.detach(), (logits.detach().argmax(dim=-1) == labels).sum(dim=1)
-
-
-def _check_finite(losses: Tensor, seeds: Sequence[int], epoch: int) -> None:
-    for seed, finite in zip(seeds, torch.isfinite(losses).tolist(), strict=True):
-        if not finite:
+    for epoch in track(range(settings["epochs"]), f"training seed {seed}", settings["epochs"]):
+        total = torch.zeros(2, device=data.train.labels.device)
+        for chosen in batches(len(data.train), settings["batch"], order):
+            total += _step(network, data.train.images[chosen], data.train.labels[chosen], optimizer)
+        loss, accuracy = (total / len(data.train)).tolist()
+        if not torch.isfinite(total).all():
             raise OnebasinError(
                 f"training: the loss of seed {seed} is not finite in epoch {epoch + 1}; lower training.lr"
             )
+        history.append((seed, epoch + 1, loss, accuracy))
+    return history
 
 
-def _names(seeds: Sequence[int]) -> str:
-    return ", ".join(map(str, seeds))
+def _step(
+    network: torch.nn.Module, images: torch.Tensor, labels: torch.Tensor, optimizer: torch.optim.Optimizer
+) -> torch.Tensor:
+    """One optimiser step; the sum of the losses and the number of right answers `[2]` before it."""
+    with FastLinear():
+        logits = network(images)
+    loss = F.cross_entropy(logits, labels)
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    right = (logits.detach().argmax(dim=1) == labels).sum()
+    return torch.stack([loss.detach() * len(labels), right])

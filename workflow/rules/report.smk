@@ -24,7 +24,6 @@ for experiment in EXPERIMENTS.values():
             params:
                 table=table,
                 methods=list(experiment["methods"]),
-                compute=COMPUTE,
                 code=code("table.py"),
             script:
                 "../scripts/table.py"
@@ -62,7 +61,6 @@ for experiment in EXPERIMENTS.values():
                 gpu=0,
             params:
                 figure=figure,
-                compute=COMPUTE,
                 code=code("figure.py", builtins("figure")[figure]["function"]),
             script:
                 "../scripts/figure.py"
@@ -95,7 +93,6 @@ rule claims:
         gpu=0,
     params:
         experiments=list(EXPERIMENTS),
-        compute=COMPUTE,
         code=code("claims.py"),
     script:
         "../scripts/claims.py"

@@ -3,12 +3,12 @@
 from onebasin.analysis.acceleration import compare_warm_start
 from onebasin.data import load_data
 from onebasin.files import write_frame
-from onebasin.jobs import job
+from onebasin.jobs import computing_job
 from onebasin.models import load_models
 from onebasin.symmetry.trace import trace
 
 params = snakemake.params
-with job(snakemake.log[0], **params.compute) as device:
+with computing_job(snakemake.log[0], **params.compute) as device:
     data = load_data(snakemake.input.data, device)
     models = load_models(snakemake.input.models, params.network, device)
     spec = trace(models.network, models.example_input)

@@ -7,7 +7,7 @@ from onebasin.files import write_frame
 from onebasin.jobs import job
 from onebasin.tables import read_csv
 
-with job(snakemake.log[0], **snakemake.params.compute):
+with job(snakemake.log[0]):
     tables = {
         name: pd.concat([read_csv(path, name) for path in paths], ignore_index=True)
         for name, paths in snakemake.input.items()

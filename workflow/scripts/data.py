@@ -1,8 +1,8 @@
 """Make an experiment's data set, once for all its jobs."""
 
 from onebasin.data import make_data, save_data
-from onebasin.jobs import job
+from onebasin.jobs import computing_job
 
 params = snakemake.params
-with job(snakemake.log[0], **params.compute):
+with computing_job(snakemake.log[0], **params.compute):
     save_data(snakemake.output[0], make_data(params.data), made=params.data)

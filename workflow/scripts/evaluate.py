@@ -5,14 +5,14 @@ import pandas as pd
 from onebasin.data import load_data
 from onebasin.evaluation import evaluate_merged, interpolation_curves, pairwise_barriers
 from onebasin.files import write_frame
-from onebasin.jobs import job
+from onebasin.jobs import computing_job
 from onebasin.merging import permuted_models
 from onebasin.models import load_merged, load_models
 from onebasin.symmetry.permutations import load_permutations
 from onebasin.symmetry.trace import trace
 
 params = snakemake.params
-with job(snakemake.log[0], **params.compute) as device:
+with computing_job(snakemake.log[0], **params.compute) as device:
     data = load_data(snakemake.input.data, device)
     models = load_models(snakemake.input.models, params.network, device)
     spec = trace(models.network, models.example_input)

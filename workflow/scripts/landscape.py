@@ -3,7 +3,7 @@
 from onebasin.analysis.landscape import landscape
 from onebasin.data import load_data
 from onebasin.files import write_frame
-from onebasin.jobs import job
+from onebasin.jobs import computing_job
 from onebasin.merging import permuted_models
 from onebasin.models import load_models
 from onebasin.symmetry.permutations import load_permutations
@@ -11,7 +11,7 @@ from onebasin.symmetry.trace import trace
 
 params = snakemake.params
 settings = params.landscape
-with job(snakemake.log[0], **params.compute) as device:
+with computing_job(snakemake.log[0], **params.compute) as device:
     data = load_data(snakemake.input.data, device)
     models = load_models(snakemake.input.models, params.network, device)
     spec = trace(models.network, models.example_input)

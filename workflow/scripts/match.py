@@ -7,7 +7,7 @@ import pandas as pd
 
 from onebasin.data import load_data
 from onebasin.files import write_frame
-from onebasin.jobs import job, peak_memory_mb
+from onebasin.jobs import computing_job, peak_memory_mb
 from onebasin.models import load_models
 from onebasin.registry import resolve
 from onebasin.seeding import generator
@@ -15,7 +15,7 @@ from onebasin.symmetry.permutations import save_permutations
 from onebasin.symmetry.trace import trace
 
 params = snakemake.params
-with job(snakemake.log[0], **params.compute) as device:
+with computing_job(snakemake.log[0], **params.compute) as device:
     data = load_data(snakemake.input.data, device)
     models = load_models(snakemake.input.models, params.network, device)
     spec = trace(models.network, models.example_input)

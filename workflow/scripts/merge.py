@@ -1,14 +1,14 @@
 """Average the permuted models of a trial, for every count."""
 
 from onebasin import artifacts
-from onebasin.jobs import job
+from onebasin.jobs import computing_job
 from onebasin.merging import merge
 from onebasin.models import load_models
 from onebasin.symmetry.permutations import load_permutations
 from onebasin.symmetry.trace import trace
 
 params = snakemake.params
-with job(snakemake.log[0], **params.compute) as device:
+with computing_job(snakemake.log[0], **params.compute) as device:
     models = load_models(snakemake.input.models, params.network, device)
     spec = trace(models.network, models.example_input)
     for count, source, target in zip(params.counts, snakemake.input.permutations, snakemake.output.merged, strict=True):

@@ -6,6 +6,6 @@ from onebasin.files import write_frame, write_text
 from onebasin.jobs import job
 from onebasin.provenance import provenance
 
-with job(snakemake.log[0], **snakemake.params.compute):
+with job(snakemake.log[0]):
     write_frame(provenance(**snakemake.params.compute), snakemake.output[0])
     write_text(snakemake.output[1], yaml.safe_dump(snakemake.params.config, sort_keys=False))

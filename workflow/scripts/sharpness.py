@@ -4,12 +4,12 @@ import pandas as pd
 
 from onebasin.data import load_data
 from onebasin.files import write_frame
-from onebasin.jobs import job
+from onebasin.jobs import computing_job
 from onebasin.models import load_merged, new_network
 from onebasin.sharpness import measure_sharpness
 
 params = snakemake.params
-with job(snakemake.log[0], **params.compute) as device:
+with computing_job(snakemake.log[0], **params.compute) as device:
     split = params.sharpness["split"]
     data = load_data(snakemake.input.data, device)
     network = new_network(params.network, data.input_shape, data.classes, "unused").to(device)

@@ -8,7 +8,7 @@ from onebasin.tables import collect
 FORMATS = {"md": summaries.write_markdown, "tex": summaries.write_latex, "html": summaries.write_html}
 
 name, output = snakemake.params.table, dict(snakemake.output.items())
-with job(snakemake.log[0], **snakemake.params.compute):
+with job(snakemake.log[0]):
     table = collect(snakemake.input, name, snakemake.params.methods)
     write_frame(table, output.pop("csv"))
     for suffix, path in output.items():

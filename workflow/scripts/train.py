@@ -2,12 +2,12 @@
 
 from onebasin.data import load_data
 from onebasin.files import write_frame
-from onebasin.jobs import job
+from onebasin.jobs import computing_job
 from onebasin.models import save_model
 from onebasin.training import train
 
 params = snakemake.params
-with job(snakemake.log[0], **params.compute) as device:
+with computing_job(snakemake.log[0], **params.compute) as device:
     data = load_data(snakemake.input.data, device)
     models, history = train(params.network, data, params.training, params.seeds, params.seed)
     for index, seed in enumerate(models.seeds):
