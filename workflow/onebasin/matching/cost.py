@@ -20,7 +20,7 @@ from onebasin.symmetry.spec import Axis, Group, Spec
 
 MOST_MENDED = 0.5  # of a neighbour's units; beyond, gathering them costs about what the whole product does
 MENDED_AT_ONCE = 64  # their number is rounded up to a multiple: a product of a new size has to be planned first
-KEPT_SHARE = 1.0  # of the sources' memory may hold costs that are kept
+KEPT_SHARE = 1.5  # times the memory of one model may hold costs that are kept
 
 
 def gains(
@@ -33,6 +33,15 @@ def gains(
         source: stack `[k, ...]` of unpermuted models.
         indices: the present permutations `[k, n]` of every group.
     """
+    models = len(indices[group.name])
+    if models > 1 and next(iter(target.values())).device.type == "cpu":
+        # one after the other: a product fills the cores, and only one model's gathered tensors are in memory
+        stacks = [{name: tensor.split(1) for name, tensor in stack.items()} for stack in (target, source, indices)]
+        result = next(iter(target.values())).new_empty(models, group.size, group.size)
+        for model in range(models):
+            one, other, own = ({name: parts[model] for name, parts in stack.items()} for stack in stacks)
+            result[model] = gains(one, other, spec, own, group)[0]
+        return result
     total: Tensor | None = None
     for axis in group.axes:
         if axis.tensor in target:
@@ -146,13 +155,13 @@ class Costs:
         self._costs[group.name][model] -= change[0]
 
 
-def kept_groups(stack: Mapping[str, Tensor], spec: Spec) -> set[str]:
-    """The groups whose costs are worth remembering within `KEPT_SHARE` of the memory of a stack of sources `[N, ...]`.
+def kept_groups(stack: Mapping[str, Tensor], spec: Spec, at_once: int) -> set[str]:
+    """The groups whose costs are worth remembering, for `at_once` models, within `KEPT_SHARE`; `stack` is `[N, ...]`.
 
     Those first whose product takes longest for the size of its result. A tensor on which groups act along more than
     two axes, or one group along both, is left out: mending an axis would need the others' permutations of both times.
     """
-    room = KEPT_SHARE * sum(tensor.numel() for tensor in stack.values())
+    room = KEPT_SHARE * sum(tensor[0].numel() for tensor in stack.values()) / at_once
 
     def product(group: Group) -> float:
         return sum(stack[axis.tensor][0].numel() for axis in group.axes if axis.tensor in stack) / group.size

@@ -82,20 +82,21 @@ class Matcher:
             models: which of the N models these are.
         """
         seed = _draw_seed(self._generator)  # one a call: what a model gets does not depend on how long others take
+        on_cpu = next(iter(target.values())).device.type == "cpu"
+        at_once = min(len(models), torch.get_num_threads()) if on_cpu else len(models)
         if self._kept is None:
-            self._kept = kept_groups(source, self.spec)
+            self._kept = kept_groups(source, self.spec, at_once)
         changed = False
-        for part in self._parts(models, next(iter(target.values())).device):
+        for part in self._parts(models, at_once):
             changed |= self._sweep(_slice(target, part), _slice(source, part), models[part], seed)
         return changed
 
-    def _parts(self, models: Sequence[int], device: torch.device) -> list[slice]:
-        """The models that are swept together.
+    def _parts(self, models: Sequence[int], at_once: int) -> list[slice]:
+        """The models that are swept together, those in their first sweep apart. No model depends on its company.
 
-        On a CPU as many as there are threads to solve their problems, so that what is gathered for a few is in memory;
-        elsewhere all, for large products. Models in their first sweep go apart. No model depends on its company.
+        On a CPU as many as there are threads to solve their problems, so that the costs of a few are in memory;
+        elsewhere all, for large products.
         """
-        at_once = torch.get_num_threads() if device.type == "cpu" else len(models)
         parts: list[slice] = []
         for row, model in enumerate(models):
             last = parts[-1] if parts else slice(0, 0)
