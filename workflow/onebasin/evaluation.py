@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from onebasin.data import Data, Split
 from onebasin.models import Models, forward
+from onebasin.normalization import Settle
 from onebasin.progress import track
 from onebasin.symmetry.apply import Parameters
 
@@ -81,16 +82,19 @@ def evaluate_merged(parents: Models, merged: Parameters, data: Data) -> pd.DataF
 
 
 def interpolate(a: Parameters, b: Parameters, weight_b: float) -> Parameters:
-    """The point `(1 - weight_b) a + weight_b b` of the line between two models; exact at both ends."""
-    return {name: torch.lerp(tensor, b[name], weight_b) for name, tensor in a.items()}
+    """The point `(1 - weight_b) a + weight_b b` of the line between two models; exact at both ends.
+
+    What is counted, not measured, is a's."""
+    return {n: torch.lerp(t, b[n], weight_b) if t.is_floating_point() else t for n, t in a.items()}
 
 
-def interpolation_curves(permuted: Models, data: Data, points: int) -> pd.DataFrame:
+def interpolation_curves(permuted: Models, data: Data, points: int, settle: Settle) -> pd.DataFrame:
     """Loss and accuracy along the line between every two models, per split.
 
     Args:
         permuted: the models after permutation.
         points: evenly spaced points, the ends included.
+        settle: what is done to the points between the ends before they are measured.
 
     Returns:
         `split, model_a, model_b, weight_b, loss, accuracy`; a model is named by its seed.
@@ -99,9 +103,14 @@ def interpolation_curves(permuted: Models, data: Data, points: int) -> pd.DataFr
     pairs = list(itertools.combinations(range(len(permuted)), 2))
     # the ends are the same for all pairs of a model: measured once
     ends = {name: measure_many(permuted.network, _each(permuted), data.split(name)) for name in SPLITS}
+    statistics = settle.statistics([*_each(permuted)])
     rows = []
     for a, b in track(pairs, f"interpolating pairs of {len(permuted)} models", len(pairs)):
-        between = [interpolate(permuted[a], permuted[b], weight) for weight in weights[1:-1]]
+        ours = [statistics[a], statistics[b]] if statistics else []
+        between = [
+            settle(interpolate(permuted[a], permuted[b], weight), ours, [1 - weight, weight])
+            for weight in weights[1:-1]
+        ]
         for name in SPLITS:
             inner = measure_many(permuted.network, between, data.split(name))
             curve = [ends[name][a], *inner, ends[name][b]]

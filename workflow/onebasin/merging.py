@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from onebasin.models import Models, mean
+from onebasin.normalization import Settle
 from onebasin.symmetry.apply import Parameters, permute_stack
 from onebasin.symmetry.permutations import Permutations
 from onebasin.symmetry.spec import Spec
@@ -13,6 +14,7 @@ def permuted_models(models: Models, spec: Spec, permutations: Permutations) -> M
     return replace(models, parameters=permute_stack(models.parameters, spec, permutations.indices))
 
 
-def merge(models: Models, spec: Spec, permutations: Permutations) -> Parameters:
-    """The average of the models after permuting each; one model's parameters."""
-    return mean(permuted_models(models, spec, permutations).parameters)
+def merge(models: Models, spec: Spec, permutations: Permutations, settle: Settle) -> Parameters:
+    """The average of the models after permuting each, and then settled; one model's parameters."""
+    permuted = permuted_models(models, spec, permutations)
+    return settle(mean(permuted.parameters), settle.statistics([permuted[i] for i in range(len(permuted))]))

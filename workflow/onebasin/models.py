@@ -34,6 +34,11 @@ class Models:
         return one(self.parameters, model)
 
     @property
+    def weights(self) -> Parameters:
+        """The values of what is trained; `parameters` holds running statistics and counters as well."""
+        return {name: self.parameters[name] for name, _ in self.network.named_parameters()}
+
+    @property
     def example_input(self) -> Tensor:
         """A batch of two images of zeros, of the shape the network takes."""
         return torch.zeros(2, *self.input_shape, device=next(iter(self.parameters.values())).device)
@@ -55,8 +60,8 @@ def stacked(models: Sequence[Mapping[str, Tensor]]) -> Parameters:
 
 
 def mean(stack: Mapping[str, Tensor]) -> Parameters:
-    """The plain average over the models of a stack."""
-    return {name: tensor.mean(dim=0) for name, tensor in stack.items()}
+    """The plain average over the models of a stack; of what is counted, not measured, the first model's."""
+    return {name: tensor.mean(dim=0) if tensor.is_floating_point() else tensor[0] for name, tensor in stack.items()}
 
 
 def initial(network: nn.Module) -> Parameters:

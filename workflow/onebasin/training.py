@@ -1,85 +1,204 @@
 """Training: one model a seed, one after the other in one process.
 
-Every model has its own initialisation and its own order of the data, both named by its seed, and is trained as if it
-were alone: its bits do not depend on the company.
+Every model has its own initialisation, its own order of the data and its own augmentation, all named by its seed, and
+is trained as if it were alone: its bits do not depend on the company.
 """
 
+import contextlib
+import copy
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 
+from onebasin import artifacts
+from onebasin.augmentation import augment
 from onebasin.data import Data, batches
 from onebasin.errors import OnebasinError
+from onebasin.evaluation import measure
 from onebasin.models import Models, initial, new_network, stacked
 from onebasin.products import FastLinear
 from onebasin.progress import track
 from onebasin.seeding import generator
+from onebasin.symmetry.apply import Parameters
 
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {"adam": torch.optim.Adam, "sgd": torch.optim.SGD}
-HISTORY = ["seed", "epoch", "train_loss", "train_accuracy"]
+HISTORY = ("seed", "epoch", "lr", "train_loss", "train_accuracy", "validation_loss", "validation_accuracy")
 
 
 def train(
-    network_settings: Mapping[str, Any], data: Data, settings: Mapping[str, Any], seeds: Sequence[int], root: int
+    network_settings: Mapping[str, Any],
+    data: Data,
+    settings: Mapping[str, Any],
+    seeds: Sequence[int],
+    root: int,
+    states: Sequence[Path] | None = None,
+    key: str = "",
 ) -> tuple[Models, pd.DataFrame]:
-    """Train one model a seed, and keep the last epoch (the test data select nothing).
+    """Train one model a seed, and keep its last epoch or its best on the validation split (the test data select nothing).
 
     Args:
         network_settings: the network's name and arguments.
-        settings: `optimizer`, its `lr` and `weight_decay`, `batch`, `epochs`.
+        settings: `optimizer`, its `lr`, `weight_decay` and (SGD) `momentum`, `batch`, `epochs`; and if wanted
+            `schedule` (`lr_at`), `augmentation` (`onebasin.augmentation`), `select` (`last` or `validation`),
+            `precision` (`bf16`: autocast on a GPU; the weights stay float32), `compile`, `save_every` epochs.
         seeds: the models' seeds; the stack has this order.
         root: the experiment's seed.
+        states: a file a seed, where a training that is killed can go on from; the caller removes them in the end.
+        key: what a state must have been written for; a state of anything else is ignored.
 
     Returns:
-        The models, and the history: `seed, epoch, train_loss, train_accuracy` (means over the epoch, as it went).
+        The models, and the history, a row an epoch: `seed, epoch, lr` (at its start), `train_loss, train_accuracy`
+        (means over the epoch, as it went), `validation_loss, validation_accuracy` (NaN without a validation split).
 
     Raises:
-        OnebasinError: the loss of a model is no longer finite.
+        OnebasinError: the loss of a model is no longer finite, or there is no validation split to select by.
     """
     trained, history = [], []
-    for seed in seeds:
+    for seed, state in zip(seeds, states or [None] * len(seeds), strict=True):
+        run = _Run(network_settings, data, settings, seed, root)
+        if state is not None:
+            run.resume(state, key)
+        every = settings.get("save_every", 0)
+        for epoch in track(range(run.epoch, settings["epochs"]), f"training seed {seed}", settings["epochs"]):
+            run.train_epoch()
+            if state is not None and (epoch + 1 == settings["epochs"] or (every and (epoch + 1) % every == 0)):
+                run.save(state, key)
+        trained.append(run.selected())
+        history += run.history
+    models = Models(run.network.eval(), stacked(trained), tuple(seeds), data.input_shape)
+    return models, pd.DataFrame(history, columns=[*HISTORY])
+
+
+def lr_at(settings: Mapping[str, Any], epoch: float) -> float:
+    """The learning rate: constant, or with `schedule` linear from 0 up to `lr` at `peak` epochs and down to 0 at the end.
+
+    `schedule.update` says whether it changes every `epoch` (as released with STE-MM, where the first epoch therefore
+    runs at 0) or every `step`.
+    """
+    schedule = settings.get("schedule")
+    if not schedule:
+        return float(settings["lr"])
+    return float(settings["lr"] * np.interp(epoch, [0, schedule["peak"], settings["epochs"]], [0, 1, 0]))
+
+
+class _Run:
+    """One training: the network, its optimiser, its random streams, and what has been seen so far."""
+
+    def __init__(
+        self, network_settings: Mapping[str, Any], data: Data, settings: Mapping[str, Any], seed: int, root: int
+    ) -> None:
+        self.data, self.settings, self.seed = data, settings, seed
+        self.device = data.train.labels.device
         network = new_network(network_settings, data.input_shape, data.classes, root, "initialisation", seed)
-        network.to(data.train.labels.device).train()
-        history += _train_one(network, data, settings, seed, root)
-        trained.append(initial(network))
-    models = Models(network.eval(), stacked(trained), tuple(seeds), data.input_shape)
-    return models, pd.DataFrame(history, columns=HISTORY)
+        self.network = network.to(self.device, memory_format=self._layout).train()
+        self._forward = torch.compile(self.network) if settings.get("compile") else self.network
+        momentum = {"momentum": settings.get("momentum", 0.0)} if settings["optimizer"] == "sgd" else {}
+        self.optimizer = OPTIMIZERS[settings["optimizer"]](
+            self.network.parameters(), lr=settings["lr"], weight_decay=settings["weight_decay"], fused=True, **momentum
+        )
+        self.streams = {
+            name: generator(root, name, seed, device=self.device) for name in ("data order", "augmentation")
+        }
+        self.history: list[tuple[float, ...]] = []
+        self.best: tuple[float, Parameters] | None = None
+        if settings.get("select") == "validation":
+            data.split("validation")
 
+    @property
+    def epoch(self) -> int:
+        """How many epochs have been trained."""
+        return len(self.history)
 
-def _train_one(
-    network: torch.nn.Module, data: Data, settings: Mapping[str, Any], seed: int, root: int
-) -> list[tuple[int, int, float, float]]:
-    """Train one network in place; its rows of the history."""
-    order = generator(root, "data order", seed, device=data.train.labels.device)
-    optimizer = OPTIMIZERS[settings["optimizer"]](
-        network.parameters(), lr=settings["lr"], weight_decay=settings["weight_decay"], fused=True
-    )
-    history = []
-    for epoch in track(range(settings["epochs"]), f"training seed {seed}", settings["epochs"]):
-        total = torch.zeros(2, device=data.train.labels.device)
-        for chosen in batches(len(data.train), settings["batch"], order):
-            total += _step(network, data.train.images[chosen], data.train.labels[chosen], optimizer)
-        loss, accuracy = (total / len(data.train)).tolist()
+    @property
+    def _layout(self) -> torch.memory_format:
+        return torch.channels_last if self.device.type == "cuda" else torch.contiguous_format
+
+    def train_epoch(self) -> None:
+        """Train one more epoch, and measure the validation split where there is one."""
+        total, lr = torch.zeros(2, device=self.device), lr_at(self.settings, self.epoch)
+        steps = -(-len(self.data.train) // self.settings["batch"])
+        order = batches(len(self.data.train), self.settings["batch"], self.streams["data order"])
+        for step, chosen in enumerate(order):
+            by_step = (self.settings.get("schedule") or {}).get("update") == "step"
+            rate = lr_at(self.settings, self.epoch + step / steps) if by_step else lr
+            for group in self.optimizer.param_groups:
+                group["lr"] = rate
+            total += self._step(self.data.train.images[chosen], self.data.train.labels[chosen])
+        loss, accuracy = (total / len(self.data.train)).tolist()
         if not torch.isfinite(total).all():
             raise OnebasinError(
-                f"training: the loss of seed {seed} is not finite in epoch {epoch + 1}; lower training.lr"
+                f"training: the loss of seed {self.seed} is not finite in epoch {self.epoch + 1}; lower training.lr"
             )
-        history.append((seed, epoch + 1, loss, accuracy))
-    return history
+        self.history.append((self.seed, self.epoch + 1, lr, loss, accuracy, *self._validate()))
 
+    def _step(self, images: Tensor, labels: Tensor) -> Tensor:
+        """One optimiser step; the sum of the losses and the number of right answers `[2]` before it."""
+        if self.settings.get("augmentation"):
+            images = augment(images, self.settings["augmentation"], self.streams["augmentation"], self.data.black)
+        images = images.contiguous(memory_format=self._layout) if images.dim() == 4 else images
+        bf16 = self.device.type == "cuda" and self.settings.get("precision") == "bf16"
+        with torch.autocast("cuda", torch.bfloat16) if bf16 else contextlib.nullcontext(), FastLinear():
+            logits = self._forward(images)
+        loss = F.cross_entropy(logits.float(), labels)
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()
+        right = (logits.detach().argmax(dim=1) == labels).sum()
+        return torch.stack([loss.detach() * len(labels), right])
 
-def _step(
-    network: torch.nn.Module, images: torch.Tensor, labels: torch.Tensor, optimizer: torch.optim.Optimizer
-) -> torch.Tensor:
-    """One optimiser step; the sum of the losses and the number of right answers `[2]` before it."""
-    with FastLinear():
-        logits = network(images)
-    loss = F.cross_entropy(logits, labels)
-    optimizer.zero_grad()
-    loss.backward()
-    optimizer.step()
-    right = (logits.detach().argmax(dim=1) == labels).sum()
-    return torch.stack([loss.detach() * len(labels), right])
+    def _validate(self) -> tuple[float, float]:
+        if self.data.validation is None:
+            return float("nan"), float("nan")
+        loss, accuracy = measure(self.network, initial(self.network), self.data.validation)
+        self.network.train()
+        if self.settings.get("select") == "validation" and (self.best is None or loss < self.best[0]):
+            self.best = loss, copy.deepcopy(initial(self.network))
+        return loss, accuracy
+
+    def selected(self) -> Parameters:
+        """The parameters to keep: the last, or those with the least validation loss."""
+        found = initial(self.network) if self.best is None else self.best[1]
+        return {name: tensor.contiguous() for name, tensor in found.items()}
+
+    def save(self, path: Path, key: str) -> None:
+        """Write everything that the rest of the training depends on."""
+        tensors = {f"network.{name}": tensor for name, tensor in initial(self.network).items()}
+        tensors |= {f"stream.{name}": stream.get_state() for name, stream in self.streams.items()}
+        for number, state in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{number}.{name}": t for name, t in state.items() if isinstance(t, Tensor)}
+        if self.best is not None:
+            tensors |= {f"best.{name}": tensor for name, tensor in self.best[1].items()}
+        best = None if self.best is None else self.best[0]
+        artifacts.save(path, "training_state", tensors, key=key, history=self.history, best=best)
+
+    def resume(self, path: Path, key: str) -> None:
+        """Go on from where `save` was called; from the start if there is no state, or not one for this `key`."""
+        try:
+            artifact = artifacts.load(path, "training_state", ("key", "history", "best"))
+        except OnebasinError:  # none, or one that was cut off: nothing is lost but time
+            return
+        if artifact.facts["key"] != key:
+            return
+        parts: dict[str, dict[str, Tensor]] = {"network": {}, "stream": {}, "optimizer": {}, "best": {}}
+        for name, tensor in artifact.tensors.items():
+            part, _, rest = name.partition(".")
+            parts[part][rest] = tensor
+        self.network.load_state_dict(parts["network"])
+        for name, state in parts["stream"].items():
+            self.streams[name].set_state(state)
+        states: dict[int, dict[str, Tensor]] = {}
+        for name, tensor in parts["optimizer"].items():
+            number, _, rest = name.partition(".")
+            states.setdefault(int(number), {})[rest] = tensor
+        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": states})
+        self.history = [tuple(row) for row in artifact.facts["history"]]
+        if artifact.facts["best"] is not None:
+            best = {name: tensor.to(self.device) for name, tensor in parts["best"].items()}
+            self.best = artifact.facts["best"], best
+

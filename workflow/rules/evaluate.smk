@@ -5,6 +5,7 @@ for experiment in EXPERIMENTS.values():
         name:
             f"merge_{experiment.name}"
         input:
+            data=f"results/{experiment.name}/data.safetensors",
             models=models_of_trial(experiment),
             permutations=of_counts(experiment, "permutations", experiment.counts),
         output:
@@ -22,6 +23,7 @@ for experiment in EXPERIMENTS.values():
             gpu=GPU,
         params:
             network=experiment["network"],
+            normalization=experiment["normalization"],
             counts=experiment.counts,
             method=lambda wildcards: wildcards.method,
             trial=lambda wildcards: int(wildcards.trial),
@@ -56,6 +58,7 @@ for experiment in EXPERIMENTS.values():
         params:
             experiment=experiment.name,
             network=experiment["network"],
+            normalization=experiment["normalization"],
             counts=experiment.counts,
             points=experiment["interpolation"]["points"],
             method=lambda wildcards: wildcards.method,
@@ -96,6 +99,7 @@ for experiment in EXPERIMENTS.values():
             params:
                 experiment=experiment.name,
                 network=experiment["network"],
+                normalization=experiment["normalization"],
                 landscape=experiment["landscape"],
                 method=lambda wildcards: wildcards.method,
                 compute=COMPUTE,

@@ -8,6 +8,7 @@ from onebasin.files import write_frame
 from onebasin.jobs import computing_job
 from onebasin.merging import permuted_models
 from onebasin.models import load_merged, load_models
+from onebasin.normalization import Settle
 from onebasin.symmetry.permutations import load_permutations
 from onebasin.symmetry.trace import trace
 
@@ -15,13 +16,14 @@ params = snakemake.params
 with computing_job(snakemake.log[0], **params.compute) as device:
     data = load_data(snakemake.input.data, device)
     models = load_models(snakemake.input.models, params.network, device)
+    settle = Settle(models.network, data.train, params.normalization)
     spec = trace(models.network, models.example_input)
     tables = {"merged": [], "pairwise": [], "interpolation": []}
     for count, found, average in zip(params.counts, snakemake.input.permutations, snakemake.input.merged, strict=True):
         run = {"experiment": params.experiment, "method": params.method, "count": count, "trial": params.trial}
         parents = models.first(count)
         permuted = permuted_models(parents, spec, load_permutations(found, spec, parents.seeds))
-        curves = interpolation_curves(permuted, data, params.points)
+        curves = interpolation_curves(permuted, data, params.points, settle)
         merged = load_merged(average, models.network, device)
         tables["merged"].append(evaluate_merged(parents, merged, data).assign(**run))
         tables["pairwise"].append(pairwise_barriers(curves).assign(**run))

@@ -6,6 +6,7 @@ from onebasin.files import write_frame
 from onebasin.jobs import computing_job
 from onebasin.merging import permuted_models
 from onebasin.models import load_models
+from onebasin.normalization import Settle
 from onebasin.symmetry.permutations import load_permutations
 from onebasin.symmetry.trace import trace
 
@@ -16,6 +17,7 @@ with computing_job(snakemake.log[0], **params.compute) as device:
     models = load_models(snakemake.input.models, params.network, device)
     spec = trace(models.network, models.example_input)
     permuted = permuted_models(models, spec, load_permutations(snakemake.input.permutations, spec, models.seeds))
-    surface = landscape(permuted, data.split(settings["split"]), settings["resolution"])
+    settle = Settle(models.network, data.train, {**params.normalization, "method": "recompute"})
+    surface = landscape(permuted, data.split(settings["split"]), settings["resolution"], settle)
     run = {"experiment": params.experiment, "method": params.method, "count": len(models), "trial": settings["trial"]}
     write_frame(surface.assign(split=settings["split"], **run), snakemake.output[0])

@@ -1,18 +1,21 @@
 """Average the permuted models of a trial, for every count."""
 
 from onebasin import artifacts
+from onebasin.data import load_data
 from onebasin.jobs import computing_job
 from onebasin.merging import merge
 from onebasin.models import load_models
+from onebasin.normalization import Settle
 from onebasin.symmetry.permutations import load_permutations
 from onebasin.symmetry.trace import trace
 
 params = snakemake.params
 with computing_job(snakemake.log[0], **params.compute) as device:
     models = load_models(snakemake.input.models, params.network, device)
+    settle = Settle(models.network, load_data(snakemake.input.data, device).train, params.normalization)
     spec = trace(models.network, models.example_input)
     for count, source, target in zip(params.counts, snakemake.input.permutations, snakemake.output.merged, strict=True):
         chosen = models.first(count)
         permutations = load_permutations(source, spec, chosen.seeds)
         facts = {"method": params.method, "trial": params.trial, "models": chosen.seeds}
-        artifacts.save(target, "merged", merge(chosen, spec, permutations), **facts)
+        artifacts.save(target, "merged", merge(chosen, spec, permutations, settle), **facts)

@@ -11,15 +11,20 @@ from torch.nn.utils import parameters_to_vector
 from onebasin.data import Split
 from onebasin.errors import OnebasinError
 from onebasin.evaluation import measure
-from onebasin.models import Models, mean
+from onebasin.models import Models, mean, one
+from onebasin.normalization import Settle
 from onebasin.progress import track
 from onebasin.symmetry.apply import Parameters
 
 MARGIN = 0.25  # of the triangle's extent, on every side
 
 
-def landscape(permuted: Models, split: Split, resolution: int) -> pd.DataFrame:
+def landscape(permuted: Models, split: Split, resolution: int, settle: Settle) -> pd.DataFrame:
     """Loss and accuracy on a `resolution` x `resolution` grid around the first three models, and at the models.
+
+    Args:
+        settle: what is done to every point but the models before it is measured; it must not repair, as points outside
+            the triangle are no averages.
 
     Returns:
         `point, x, y, loss, accuracy`, point being `grid`, a model's seed, or `merged` (the mean of the three).
@@ -30,17 +35,18 @@ def landscape(permuted: Models, split: Split, resolution: int) -> pd.DataFrame:
     if len(permuted) < 3:
         raise OnebasinError(f"landscape: a plane needs three models, given {len(permuted)}; use a count of 3 or more")
     three = [permuted[model] for model in range(3)]
-    origin, axes, corners = _plane(three)
+    weights = [one(permuted.weights, model) for model in range(3)]
+    origin, axes, corners = _plane(weights)
     low, high = corners.amin(dim=0), corners.amax(dim=0)
     margin = MARGIN * (high - low).max()
     xs, ys = (torch.linspace(float(low[k] - margin), float(high[k] + margin), resolution).tolist() for k in (0, 1))
     places = [("grid", x, y) for y in ys for x in xs]
     rows = [
-        (point, x, y, *measure(permuted.network, _at(origin, axes, x, y), split))
+        (point, x, y, *measure(permuted.network, settle({**three[0], **_at(origin, axes, x, y)}), split))
         for point, x, y in track(places, "loss on the plane", len(places))
     ]
     named = list(
-        zip([*map(str, permuted.seeds[:3]), "merged"], [*three, mean(permuted.first(3).parameters)], strict=True)
+        zip([*map(str, permuted.seeds[:3]), "merged"], [*three, settle(mean(permuted.first(3).parameters))], strict=True)
     )
     spots = [*corners.tolist(), corners.mean(dim=0).tolist()]
     rows += [

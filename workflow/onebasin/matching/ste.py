@@ -12,7 +12,7 @@ import torch
 from onebasin.data import Data, batches
 from onebasin.matching.latents import Latents, combine, gradient_at, permuted, with_reference
 from onebasin.matching.weight import Matcher
-from onebasin.models import Models
+from onebasin.models import Models, one
 from onebasin.progress import track
 from onebasin.symmetry.permutations import Permutations
 from onebasin.symmetry.spec import Spec
@@ -29,8 +29,9 @@ def ste(
         settings: `epochs`, `batch`, `lr` of Adam over the latent targets, `first_sweep` and `warm_start` (`Matcher`).
     """
     pairs, device = len(models) - 1, data.train.labels.device
-    source = {name: tensor[1:] for name, tensor in models.parameters.items()}
-    latents = Latents(models[0], pairs, settings["lr"])
+    first = one(models.weights, 0)
+    source = {name: tensor[1:] for name, tensor in models.weights.items()}
+    latents = Latents(first, pairs, settings["lr"])
     matcher = Matcher(spec, pairs, generator, settings["first_sweep"], settings["warm_start"], device)
     network = models.network.train()
     steps = 0
@@ -38,7 +39,7 @@ def ste(
         for batch in batches(len(data.train), settings["batch"], generator):
             matcher.match(latents.stack, source, range(pairs))
             for pair, second in enumerate(permuted(source, spec, matcher.indices)):
-                midpoint = combine([(HALF, models[0]), (HALF, second)])
+                midpoint = combine([(HALF, first), (HALF, second)])
                 latents.step_one(pair, gradient_at(network, midpoint, data.train, batch), HALF)
             steps += 1
     network.eval()

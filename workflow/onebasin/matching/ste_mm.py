@@ -16,7 +16,7 @@ from torch import Tensor
 from onebasin.data import Data, batches
 from onebasin.matching.latents import Latents, combine, gradient_at, permuted, with_reference
 from onebasin.matching.weight import Matcher
-from onebasin.models import Models
+from onebasin.models import Models, one
 from onebasin.progress import track
 from onebasin.symmetry.permutations import Permutations
 from onebasin.symmetry.spec import Spec
@@ -32,8 +32,9 @@ def ste_mm(
             by their sum, anew each step) or `equal` (all 1/N), `first_sweep` and `warm_start` (`Matcher`).
     """
     count, device = len(models), data.train.labels.device
-    source = {name: tensor[1:] for name, tensor in models.parameters.items()}
-    latents = Latents(models[0], count - 1, settings["lr"])
+    first = one(models.weights, 0)
+    source = {name: tensor[1:] for name, tensor in models.weights.items()}
+    latents = Latents(first, count - 1, settings["lr"])
     matcher = Matcher(spec, count - 1, generator, settings["first_sweep"], settings["warm_start"], device)
     network = models.network.train()
     steps = 0
@@ -41,7 +42,7 @@ def ste_mm(
         for batch in batches(len(data.train), settings["batch"], generator):
             matcher.match(latents.stack, source, range(count - 1))
             weights = convex_weights(count, settings["weights"], generator).tolist()
-            everyone = itertools.chain([models[0]], permuted(source, spec, matcher.indices))
+            everyone = itertools.chain([first], permuted(source, spec, matcher.indices))
             latents.step(
                 gradient_at(network, combine(zip(weights, everyone, strict=True)), data.train, batch), weights[1:]
             )

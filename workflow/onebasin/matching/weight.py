@@ -180,7 +180,7 @@ def weight_matching(
     """
     count = len(models)
     matcher = Matcher(spec, count, generator, settings["first_sweep"], device=_device_of(models))
-    permuted = {name: tensor.clone() for name, tensor in models.parameters.items()}
+    permuted = {name: tensor.clone() for name, tensor in models.weights.items()}
     rounds = 0
     for _ in track(range(settings["max_rounds"]), "weight matching, rounds", settings["max_rounds"]):
         rounds += 1
@@ -197,7 +197,7 @@ def _match_to_others(model: int, models: Models, permuted: Parameters, matcher: 
     others = [other for other in range(len(models)) if other != model]
     mean = combine((1 / len(others), one(permuted, other)) for other in others)
     target = {name: tensor[None] for name, tensor in mean.items()}
-    source = {name: tensor[model : model + 1] for name, tensor in models.parameters.items()}
+    source = {name: tensor[model : model + 1] for name, tensor in models.weights.items()}
     changed = matcher.match(target, source, [model])
     if changed:
         own = {name: index[model : model + 1] for name, index in matcher.indices.items()}
