@@ -33,7 +33,7 @@ class Split:
 
 @dataclass(frozen=True)
 class Data:
-    """A training and a test split, the number of classes, and a validation split if one was held out of the training set.
+    """A training and a test split, the number of classes, and perhaps a validation split held out of the training set.
 
     `mean` and `std` (one value, or one a channel) say what became of a pixel p in [0, 1]: (p - mean) / std. For float32
     images that has happened; for uint8 pixels, 0 to 255, it does in `to`.
@@ -105,8 +105,10 @@ def hold_out(data: Data, fraction: float, seed: int) -> Data:
     """Hold a fraction of the training set out as the validation split, stratified by class.
 
     Raises:
-        OnebasinError: the training set cannot be split so.
+        OnebasinError: the training set cannot be split so, or there is a validation split already.
     """
+    if data.validation is not None:
+        raise OnebasinError("config: data.validation_fraction: the data have a validation split of their own; write 0")
     rest, held = _stratified(data.train.labels, fraction, seed, "the training set")
     images, labels = data.train.images, data.train.labels
     return replace(data, train=Split(images[rest], labels[rest]), validation=Split(images[held], labels[held]))

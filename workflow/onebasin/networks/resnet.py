@@ -1,5 +1,5 @@
-"""ResNet20 as STE-MM trains it on CIFAR-10: three stages of three basic blocks (He et al., CVPR 2016, section 4.2), with
-a 3 x 3 convolution and a norm on the shortcut where the shape changes."""
+"""ResNet20 as STE-MM trains it on CIFAR-10: three stages of three basic blocks (He et al., CVPR 2016, section 4.2),
+with a 3 x 3 convolution and a norm on the shortcut where the shape changes."""
 
 from collections import OrderedDict
 
