@@ -1,12 +1,15 @@
+import pandas as pd
 import pytest
 import torch
 from torch.nn import functional as F
 
-from onebasin.data import batches
+from onebasin import training
+from onebasin.data import Data, Split, batches
 from onebasin.errors import OnebasinError
+from onebasin.evaluation import measure
 from onebasin.models import initial, new_network
 from onebasin.seeding import generator
-from onebasin.training import train
+from onebasin.training import HISTORY, lr_at, train
 
 NETWORK = {"name": "mlp", "width": 7, "depth": 2}
 ADAM = {"optimizer": "adam", "lr": 0.01, "weight_decay": 0.0, "batch": 9, "epochs": 3}
@@ -20,7 +23,7 @@ def equal(one, other):
 
 
 def history_of(history, seed):
-    return history[history["seed"] == seed].drop(columns="seed").to_numpy().tolist()
+    return history[history["seed"] == seed].drop(columns="seed").fillna(-1).to_numpy().tolist()
 
 
 def initial_of(data, seed):
@@ -94,7 +97,7 @@ def test_training_is_what_a_plain_module_and_optimiser_do(tiny_data, settings):
 
     for name, tensor in initial(network).items():
         torch.testing.assert_close(models[1][name], tensor, rtol=1e-4, atol=1e-5)
-    losses = torch.tensor(history_of(history, 8))[:, 1:]
+    losses = torch.tensor(history_of(history, 8))[:, 2:4]
     torch.testing.assert_close(losses, torch.tensor(means), rtol=1e-4, atol=1e-5)
 
 
@@ -108,7 +111,7 @@ def test_every_model_learns(tiny_data):
 
 def test_the_history_has_a_row_for_every_seed_and_epoch(tiny_data):
     _, history = train(NETWORK, tiny_data, ADAM, [4, 2], ROOT)
-    assert list(history.columns) == ["seed", "epoch", "train_loss", "train_accuracy"]
+    assert list(history.columns) == [*HISTORY]
     assert sorted(zip(history["seed"], history["epoch"], strict=True)) == [(s, e) for s in (2, 4) for e in (1, 2, 3)]
     assert history["train_accuracy"].between(0, 1).all()
     assert (history["train_loss"] > 0).all()
@@ -147,3 +150,95 @@ def test_a_batch_larger_than_the_data_is_all_of_them(tiny_data):
     large, _ = train(NETWORK, tiny_data, ADAM | {"batch": 1000}, [0], ROOT)
     whole, _ = train(NETWORK, tiny_data, ADAM | {"batch": len(tiny_data.train)}, [0], ROOT)
     assert equal(large.parameters, whole.parameters)
+
+
+# The recipe of the convolutional networks
+
+CONVOLUTIONAL = {"name": "resnet20", "width": 0.25}
+RECIPE = {
+    **{"optimizer": "sgd", "lr": 0.1, "momentum": 0.9, "weight_decay": 5e-4, "batch": 16, "epochs": 4},
+    **{"schedule": {"peak": 1, "update": "epoch"}, "augmentation": {"crop": 2, "flip": True}, "select": "validation"},
+}
+
+
+@pytest.fixture(scope="module")
+def coloured():
+    """Sixty images [3, 8, 8] of three classes that can be told apart by colour; twelve each to validate and to test."""
+    draws = torch.Generator().manual_seed(3)
+    labels = torch.arange(84) % 3
+    images = torch.eye(3)[labels][:, :, None, None] + 0.3 * torch.randn(84, 3, 8, 8, generator=draws)
+    parts = [Split(*part) for part in zip(images.split([60, 12, 12]), labels.split([60, 12, 12]), strict=True)]
+    return Data(parts[0], parts[2], 3, validation=parts[1])
+
+
+def test_the_learning_rate_goes_up_and_down_in_straight_lines():
+    settings = {"lr": 0.4, "epochs": 100, "schedule": {"peak": 5}}
+    rates = [lr_at(settings, epoch) for epoch in (0, 2.5, 5, 52.5, 100)]
+    assert rates == pytest.approx([0, 0.2, 0.4, 0.2, 0])
+    assert lr_at({"lr": 0.4, "epochs": 100}, 50) == 0.4
+
+
+def test_a_rate_updated_by_epoch_leaves_the_first_epoch_without_a_change(coloured):
+    models, history = train(CONVOLUTIONAL, coloured, {**RECIPE, "epochs": 1, "select": "last"}, [0], ROOT)
+    start = new_network(CONVOLUTIONAL, coloured.input_shape, 3, ROOT, "initialisation", 0)
+    for name, parameter in start.named_parameters():
+        assert torch.equal(models[0][name], parameter), name
+    assert history["lr"].tolist() == [0]
+
+
+def test_the_epoch_with_the_least_validation_loss_is_kept(coloured):
+    models, history = train(CONVOLUTIONAL, coloured, RECIPE, [0], ROOT)
+    kept, _ = measure(models.network, models[0], coloured.validation)
+    assert kept == pytest.approx(history["validation_loss"].min(), rel=1e-6)
+    last, _ = train(CONVOLUTIONAL, coloured, {**RECIPE, "select": "last"}, [0], ROOT)
+    found, _ = measure(last.network, last[0], coloured.validation)
+    assert found == pytest.approx(history["validation_loss"].iloc[-1], rel=1e-6)
+
+
+def test_selecting_without_a_validation_split_is_refused(tiny_data):
+    with pytest.raises(OnebasinError, match=r"data\.validation_fraction"):
+        train(NETWORK, tiny_data, ADAM | {"select": "validation"}, [0], ROOT)
+
+
+def test_momentum_and_weight_decay_reach_the_optimiser(tiny_data):
+    plain, _ = train(NETWORK, tiny_data, SGD, [0], ROOT)
+    for change in ({"momentum": 0.9}, {"weight_decay": 0.5}):
+        other, _ = train(NETWORK, tiny_data, SGD | change, [0], ROOT)
+        assert not equal(plain[0], other[0])
+
+
+class KilledError(Exception):
+    pass
+
+
+@pytest.mark.parametrize("killed_in", [1, 3, 6])
+def test_a_training_that_was_killed_goes_on_to_the_same_bytes(coloured, tmp_path, monkeypatch, killed_in):
+    settings = {**RECIPE, "save_every": 1}
+    whole, history = train(CONVOLUTIONAL, coloured, settings, [0, 1], ROOT)
+    states = [tmp_path / "training" / f"seed-{seed}.safetensors" for seed in (0, 1)]
+    ran, train_epoch = [], training._Run.train_epoch
+
+    def counted(self):
+        ran.append(self.epoch)
+        if len(ran) == killed_in + 1:
+            raise KilledError
+        train_epoch(self)
+
+    monkeypatch.setattr(training._Run, "train_epoch", counted)
+    with pytest.raises(KilledError):
+        train(CONVOLUTIONAL, coloured, settings, [0, 1], ROOT, states, "key")
+    again, histories = train(CONVOLUTIONAL, coloured, settings, [0, 1], ROOT, states, "key")
+    assert len(ran) == 2 * settings["epochs"] + 1  # none was repeated but the one that was cut off
+    assert equal(again.parameters, whole.parameters)
+    pd.testing.assert_frame_equal(histories, history)
+
+
+def test_a_state_of_something_else_or_a_damaged_one_is_not_used(coloured, tmp_path):
+    settings, state = {**RECIPE, "epochs": 2, "select": "last"}, tmp_path / "seed-0.safetensors"
+    whole, _ = train(CONVOLUTIONAL, coloured, settings, [0], ROOT)
+    train(CONVOLUTIONAL, coloured, {**settings, "lr": 0.2}, [0], ROOT, [state], "other key")
+    found, _ = train(CONVOLUTIONAL, coloured, settings, [0], ROOT, [state], "key")
+    assert equal(found.parameters, whole.parameters)
+    state.write_bytes(state.read_bytes()[:-7])
+    found, _ = train(CONVOLUTIONAL, coloured, settings, [0], ROOT, [state], "key")
+    assert equal(found.parameters, whole.parameters)

@@ -88,7 +88,7 @@ def interpolate(a: Parameters, b: Parameters, weight_b: float) -> Parameters:
     return {n: torch.lerp(t, b[n], weight_b) if t.is_floating_point() else t for n, t in a.items()}
 
 
-def interpolation_curves(permuted: Models, data: Data, points: int, settle: Settle) -> pd.DataFrame:
+def interpolation_curves(permuted: Models, data: Data, points: int, settle: Settle | None = None) -> pd.DataFrame:
     """Loss and accuracy along the line between every two models, per split.
 
     Args:
@@ -103,14 +103,14 @@ def interpolation_curves(permuted: Models, data: Data, points: int, settle: Sett
     pairs = list(itertools.combinations(range(len(permuted)), 2))
     # the ends are the same for all pairs of a model: measured once
     ends = {name: measure_many(permuted.network, _each(permuted), data.split(name)) for name in SPLITS}
-    statistics = settle.statistics([*_each(permuted)])
+    statistics = settle.statistics([*_each(permuted)]) if settle else []
     rows = []
     for a, b in track(pairs, f"interpolating pairs of {len(permuted)} models", len(pairs)):
-        ours = [statistics[a], statistics[b]] if statistics else []
-        between = [
-            settle(interpolate(permuted[a], permuted[b], weight), ours, [1 - weight, weight])
-            for weight in weights[1:-1]
-        ]
+        between = [interpolate(permuted[a], permuted[b], weight) for weight in weights[1:-1]]
+        if settle:
+            ends_of_line = [statistics[a], statistics[b]] if statistics else []
+            shares = [[1 - weight, weight] for weight in weights[1:-1]]
+            between = [settle(point, ends_of_line, share) for point, share in zip(between, shares, strict=True)]
         for name in SPLITS:
             inner = measure_many(permuted.network, between, data.split(name))
             curve = [ends[name][a], *inner, ends[name][b]]

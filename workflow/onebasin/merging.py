@@ -14,7 +14,8 @@ def permuted_models(models: Models, spec: Spec, permutations: Permutations) -> M
     return replace(models, parameters=permute_stack(models.parameters, spec, permutations.indices))
 
 
-def merge(models: Models, spec: Spec, permutations: Permutations, settle: Settle) -> Parameters:
-    """The average of the models after permuting each, and then settled; one model's parameters."""
+def merge(models: Models, spec: Spec, permutations: Permutations, settle: Settle | None = None) -> Parameters:
+    """The average of the models after permuting each, and then settled (if given); one model's parameters."""
     permuted = permuted_models(models, spec, permutations)
-    return settle(mean(permuted.parameters), settle.statistics([permuted[i] for i in range(len(permuted))]))
+    average = mean(permuted.parameters)
+    return settle(average, settle.statistics([permuted[i] for i in range(len(permuted))])) if settle else average

@@ -1,7 +1,7 @@
 """BatchNorm statistics and REPAIR: activations of a merged model brought back to what its layers expect.
 
 The running statistics of an average are not the average of the running statistics, so they are measured again on
-training data (Ito et al. 2025: reset, cumulative average, one pass). REPAIR (Jordan et al., ICLR 2023) also rescales
+training data (Ito et al., 2025: reset, cumulative average, one pass). REPAIR (Jordan et al., ICLR 2023) also rescales
 every channel: its mean and standard deviation become the interpolated ones of the permuted models it is made of. It
 acts on the norm layers' outputs or, in a network without BatchNorm, on those of its hidden linear layers and
 convolutions with a bias.
@@ -93,8 +93,9 @@ def output_statistics(network: nn.Module, parameters: Parameters, images: Sequen
 
     def add(name: str, layer: nn.Module, output: Tensor) -> None:
         channels = _channels(layer, output).double()
-        moments = torch.stack([torch.full_like(channels[:, 0], channels.shape[1]), channels.sum(1), (channels**2).sum(1)])
-        sums[name] = sums.get(name, 0) + moments
+        count = torch.full_like(channels[:, 0], channels.shape[1])
+        moments = torch.stack([count, channels.sum(1), channels.square().sum(1)])
+        sums[name] = sums[name] + moments if name in sums else moments
 
     with _watching(network, add):
         for batch in images:
@@ -108,10 +109,12 @@ def output_statistics(network: nn.Module, parameters: Parameters, images: Sequen
 
 def interpolated(parents: Sequence[Statistics], weights: Sequence[float]) -> Statistics:
     """The weighted averages of the means and of the standard deviations."""
-    return {
-        name: tuple(sum(w * parent[name][k] for w, parent in zip(weights, parents, strict=True)) for k in (0, 1))
-        for name in parents[0]
-    }
+    share = torch.tensor(weights, dtype=torch.float64)
+    found = {}
+    for name in parents[0]:
+        means, deviations = (torch.stack([parent[name][k] for parent in parents]) for k in (0, 1))
+        found[name] = (share.to(means) @ means, share.to(means) @ deviations)
+    return found
 
 
 @torch.no_grad()
@@ -151,7 +154,7 @@ def _watching(network: nn.Module, see: Callable[[str, nn.Module, Tensor], None])
 
 
 def _repaired(network: nn.Module) -> dict[str, nn.Module]:
-    """The layers that REPAIR acts on: all with BatchNorm, else the hidden linear layers and convolutions with a bias."""
+    """The layers that REPAIR acts on: BatchNorms, or without any the hidden linear and convolutional ones with bias."""
     modules = dict(network.named_modules())
     norms = {name: layer for name, layer in modules.items() if _tracks(layer) and layer.affine}
     if norms:

@@ -37,10 +37,10 @@ def train(
     settings: Mapping[str, Any],
     seeds: Sequence[int],
     root: int,
-    states: Sequence[Path] | None = None,
+    states: Sequence[Path | None] | None = None,
     key: str = "",
 ) -> tuple[Models, pd.DataFrame]:
-    """Train one model a seed, and keep its last epoch or its best on the validation split (the test data select nothing).
+    """Train one model a seed; keep its last epoch, or its best on the validation split (test data select nothing).
 
     Args:
         network_settings: the network's name and arguments.
@@ -60,7 +60,7 @@ def train(
         OnebasinError: the loss of a model is no longer finite, or there is no validation split to select by.
     """
     trained, history = [], []
-    for seed, state in zip(seeds, states or [None] * len(seeds), strict=True):
+    for seed, state in zip(seeds, [None] * len(seeds) if states is None else states, strict=True):
         run = _Run(network_settings, data, settings, seed, root)
         if state is not None:
             run.resume(state, key)
@@ -76,7 +76,7 @@ def train(
 
 
 def lr_at(settings: Mapping[str, Any], epoch: float) -> float:
-    """The learning rate: constant, or with `schedule` linear from 0 up to `lr` at `peak` epochs and down to 0 at the end.
+    """The learning rate: constant, or with `schedule` linear, from 0 to `lr` at `peak` epochs and to 0 at the end.
 
     `schedule.update` says whether it changes every `epoch` (as released with STE-MM, where the first epoch therefore
     runs at 0) or every `step`.
@@ -96,7 +96,9 @@ class _Run:
         self.data, self.settings, self.seed = data, settings, seed
         self.device = data.train.labels.device
         network = new_network(network_settings, data.input_shape, data.classes, root, "initialisation", seed)
-        self.network = network.to(self.device, memory_format=self._layout).train()
+        self.network = network.to(self.device).train()
+        if self._layout is torch.channels_last:
+            self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._forward = torch.compile(self.network) if settings.get("compile") else self.network
         momentum = {"momentum": settings.get("momentum", 0.0)} if settings["optimizer"] == "sgd" else {}
         self.optimizer = OPTIMIZERS[settings["optimizer"]](
@@ -201,4 +203,3 @@ class _Run:
         if artifact.facts["best"] is not None:
             best = {name: tensor.to(self.device) for name, tensor in parts["best"].items()}
             self.best = artifact.facts["best"], best
-

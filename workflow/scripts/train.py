@@ -1,4 +1,8 @@
-"""Train the models of one stack; write a checkpoint and a history per seed."""
+"""Train the models of one job; write a checkpoint and a history per seed."""
+
+import hashlib
+import json
+from pathlib import Path
 
 from onebasin.data import load_data
 from onebasin.files import write_frame
@@ -9,8 +13,13 @@ from onebasin.training import train
 params = snakemake.params
 with computing_job(snakemake.log[0], **params.compute) as device:
     data = load_data(snakemake.input.data, device)
-    models, history = train(params.network, data, params.training, params.seeds, params.seed)
+    made = {"network": params.network, "training": params.training, "data": params.data, "root": params.seed}
+    # not an output: what a killed training goes on from must outlive the job
+    states = [Path(path).parents[1] / "training" / Path(path).name for path in snakemake.output.models]
+    key = hashlib.sha256(json.dumps([made, params.compute, params.code], sort_keys=True).encode()).hexdigest()
+    models, history = train(params.network, data, params.training, params.seeds, params.seed, states, key)
     for index, seed in enumerate(models.seeds):
-        made = {"network": params.network, "training": params.training, "data": params.data, "root": params.seed}
         save_model(snakemake.output.models[index], models, index, data.classes, made)
         write_frame(history[history["seed"] == seed], snakemake.output.history[index])
+    for state in states:
+        state.unlink(missing_ok=True)

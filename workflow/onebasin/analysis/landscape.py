@@ -19,7 +19,7 @@ from onebasin.symmetry.apply import Parameters
 MARGIN = 0.25  # of the triangle's extent, on every side
 
 
-def landscape(permuted: Models, split: Split, resolution: int, settle: Settle) -> pd.DataFrame:
+def landscape(permuted: Models, split: Split, resolution: int, settle: Settle | None = None) -> pd.DataFrame:
     """Loss and accuracy on a `resolution` x `resolution` grid around the first three models, and at the models.
 
     Args:
@@ -41,13 +41,13 @@ def landscape(permuted: Models, split: Split, resolution: int, settle: Settle) -
     margin = MARGIN * (high - low).max()
     xs, ys = (torch.linspace(float(low[k] - margin), float(high[k] + margin), resolution).tolist() for k in (0, 1))
     places = [("grid", x, y) for y in ys for x in xs]
-    rows = [
-        (point, x, y, *measure(permuted.network, settle({**three[0], **_at(origin, axes, x, y)}), split))
-        for point, x, y in track(places, "loss on the plane", len(places))
-    ]
-    named = list(
-        zip([*map(str, permuted.seeds[:3]), "merged"], [*three, settle(mean(permuted.first(3).parameters))], strict=True)
-    )
+    rows = []
+    for point, x, y in track(places, "loss on the plane", len(places)):
+        here = {**three[0], **_at(origin, axes, x, y)}
+        rows.append((point, x, y, *measure(permuted.network, settle(here) if settle else here, split)))
+    merged = mean(permuted.first(3).parameters)
+    merged = settle(merged) if settle else merged
+    named = list(zip([*map(str, permuted.seeds[:3]), "merged"], [*three, merged], strict=True))
     spots = [*corners.tolist(), corners.mean(dim=0).tolist()]
     rows += [
         (point, x, y, *measure(permuted.network, parameters, split))

@@ -12,6 +12,7 @@ published. No other pickle is read.
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -99,9 +100,7 @@ def _download(path: Path, archive: Archive) -> str:
 
 
 def _grey(name: str, root: str, download: bool) -> Data:
-    train, test = (
-        Split(part.data.unsqueeze(1), part.targets.long()) for part in _train_and_test(name, root, download)
-    )
+    train, test = (Split(part.data.unsqueeze(1), part.targets.long()) for part in _train_and_test(name, root, download))
     return Data(train, test, classes=10)
 
 
@@ -114,7 +113,7 @@ def _coloured(name: str, root: str, download: bool) -> Data:
     return Data(train, test, classes=len(parts[0].classes), mean=IMAGENET_MEAN, std=IMAGENET_STD)
 
 
-def _train_and_test(name: str, root: str, download: bool) -> list[torchvision.datasets.VisionDataset]:
+def _train_and_test(name: str, root: str, download: bool) -> list[Any]:
     dataset = getattr(torchvision.datasets, DATASETS[name])
     archives = fetch(name, root, download)
     with tempfile.TemporaryDirectory() as unpacked:
