@@ -50,10 +50,20 @@ Parts = tuple[tuple[Axis, Group], ...]
 
 
 @dataclass(frozen=True)
+class Fixed:
+    """An axis of a tensor that is not permuted, or not in every way, and the reason for it."""
+
+    tensor: str
+    axis: int
+    reason: str
+
+
+@dataclass(frozen=True)
 class Spec:
-    """The permutation groups of a network, in the order in which its signal passes them."""
+    """The permutation groups of a network, in the order in which its signal passes them, and what is in none."""
 
     groups: tuple[Group, ...]
+    fixed: tuple[Fixed, ...] = ()
 
     def axes_of(self, tensor: str) -> dict[int, Parts]:
         """The permuted axes of a tensor, in ascending order, and who acts on their parts."""
@@ -77,6 +87,8 @@ class Spec:
             for axis in group.axes:
                 found.setdefault(axis.tensor, {}).setdefault(axis.axis, []).append((axis, group))
         return {
-            tensor: {axis: tuple(sorted(parts, key=lambda part: part[0].offset)) for axis, parts in sorted(axes.items())}
+            tensor: {
+                axis: tuple(sorted(parts, key=lambda part: part[0].offset)) for axis, parts in sorted(axes.items())
+            }
             for tensor, axes in found.items()
         }
