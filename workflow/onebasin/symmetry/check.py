@@ -1,36 +1,59 @@
 """Proof by trial that a spec is right: random permutations must leave the function unchanged."""
 
-import copy
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn.modules.batchnorm import _NormBase
 
 from onebasin.errors import OnebasinError
-from onebasin.symmetry.apply import permute
+from onebasin.symmetry.apply import Parameters, permute
+from onebasin.symmetry.graph import copy_sharing_tensors
 from onebasin.symmetry.spec import Axis, Group, Spec
 
 TOLERANCE = 1e-9  # relative, in float64: rounding stays orders of magnitude below, a wrong axis far above
 
 
 def check(module: nn.Module, spec: Spec, example_input: Tensor, generator: torch.Generator) -> float:
-    """The largest relative change of the output, in float64, when all groups are permuted at random.
+    """The largest relative change of the outputs, in float64, when all groups are permuted at random.
+
+    The network runs in evaluation mode, and once more with its batch norms in training mode if it has any. Its
+    parameters and buffers get noise, its inputs are random: where they are all alike, permuting would prove nothing.
 
     Raises:
         OnebasinError: an axis of the spec does not exist or has another size, or the function changes; the message
             names the group and the tensors it moves.
     """
     _check_axes(module, spec)
-    module = _with_random_parameters(module, generator)
-    inputs = torch.randn(example_input.shape, generator=generator, dtype=torch.float64)
-    difference = _change(module, spec, inputs, generator)
-    if not difference <= TOLERANCE:
-        culprits = [g for g in spec.groups if not _change(module, Spec((g,)), inputs, generator) <= TOLERANCE]
-        raise OnebasinError(
-            f"permuting changes the function (by {difference:.1e} of its size): "
-            + "; ".join(f"group {group.name} ({_tensors(group)})" for group in culprits or spec.groups)
-        )
-    return difference
+    network = copy_sharing_tensors(module)
+    state = _noisy_state(module, generator)
+    inputs = _random_input(example_input, generator)
+    for part in network.modules():
+        part.training = False
+    norms = [part for part in network.modules() if isinstance(part, _NormBase)]
+
+    def permuted(part: Spec) -> list[Tensor]:
+        indices = {group.name: _random_cycle(group.size, generator).to(inputs.device) for group in part.groups}
+        return _outputs(network, permute(state, part, indices), inputs)
+
+    largest = 0.0
+    for training in (False, True) if norms else (False,):
+        for norm in norms:
+            norm.training = training
+        before = _outputs(network, state, inputs)
+        difference = _difference(before, permuted(spec))
+        if not difference <= TOLERANCE:
+            alone = [(group, _difference(before, permuted(Spec((group,))))) for group in spec.groups]
+            culprits = [group for group, change in alone if not change <= TOLERANCE]
+            raise OnebasinError(
+                f"permuting changes the function{' in training mode' * training} (by {difference:.1e} of its size): "
+                + "; ".join(f"group {group.name} ({_tensors(group)})" for group in culprits or spec.groups)
+            )
+        largest = max(largest, difference)
+    return largest
 
 
 def _check_axes(module: nn.Module, spec: Spec) -> None:
@@ -55,28 +78,93 @@ def _fits(axis: Axis, group: Group, spec: Spec, shape: tuple[int, ...]) -> bool:
     return axis.offset >= 0 and (end == shape[axis.axis] if alone else end <= shape[axis.axis])
 
 
-def _with_random_parameters(module: nn.Module, generator: torch.Generator) -> nn.Module:
-    """A float64 copy with noise on every parameter: permuting a tensor of zeros would prove nothing."""
-    module = copy.deepcopy(module).double().eval()
-    with torch.no_grad():
-        for parameter in module.parameters():
-            scale = parameter.std() if parameter.numel() > 1 else parameter.abs().sum()
-            noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
-            parameter.add_((scale + 0.01) * noise)
-    return module
+def _noisy_state(module: nn.Module, generator: torch.Generator) -> Parameters:
+    """Parameters and buffers in float64, with noise on those that a permutation may move; tied ones stay equal."""
+    kept = module.state_dict()
+    tensors = {
+        **dict(module.named_parameters(remove_duplicate=False)),
+        **dict(module.named_buffers(remove_duplicate=False)),
+    }
+    noisy: dict[int, Tensor] = {}
+    for name, tensor in tensors.items():
+        if id(tensor) not in noisy:
+            noisy[id(tensor)] = _noisy(tensor.detach(), generator) if name in kept else _double(tensor.detach())
+    return {name: noisy[id(tensor)] for name, tensor in tensors.items()}
 
 
-def _change(module: nn.Module, spec: Spec, inputs: Tensor, generator: torch.Generator) -> float:
-    indices = {group.name: _random_cycle(group.size, generator) for group in spec.groups}
-    with torch.no_grad():
-        before = module(inputs)
-        after = functional_call(module, permute(module.state_dict(), spec, indices), (inputs,))
-    return float((after - before).abs().max() / before.abs().max().clamp_min(torch.finfo(before.dtype).tiny))
+def _noisy(tensor: Tensor, generator: torch.Generator) -> Tensor:
+    """With noise that leaves what is nowhere negative so: variances remain variances."""
+    if not tensor.is_floating_point():
+        return tensor
+    noise = _random(tensor, generator)
+    finite = tensor[tensor.isfinite()].double()
+    scale = 0.01 + float(finite.std() if len(finite) > 1 else finite.abs().sum())
+    return tensor.double() + scale * (noise if (tensor < 0).any() else noise.abs())
+
+
+def _double(tensor: Tensor) -> Tensor:
+    return tensor.double() if tensor.is_floating_point() else tensor
+
+
+def _random(like: Tensor, generator: torch.Generator) -> Tensor:
+    numbers = torch.randn(like.shape, generator=generator, device=generator.device, dtype=torch.float64)
+    return numbers.to(like.device)
+
+
+def _random_input(example: Tensor, generator: torch.Generator) -> Tensor:
+    """Like the example: numbers if it holds any, else a random choice among its values, all of which are allowed."""
+    if example.is_floating_point():
+        return _random(example, generator)
+    choice = torch.randint(example.numel(), example.shape, generator=generator, device=generator.device)
+    return example.flatten()[choice.to(example.device)]
+
+
+def _outputs(network: nn.Module, state: Mapping[str, Tensor], inputs: Tensor) -> list[Tensor]:
+    """What the network returns, as a list of tensors; its state is left as it is."""
+    own = {name: tensor.clone() for name, tensor in state.items()}  # training mode writes into buffers
+    try:
+        with torch.no_grad(), _float64():
+            outputs = _tensors_in(functional_call(network, own, (inputs,), tie_weights=False))
+    except RuntimeError as error:
+        reason = f"it does not run in float64 ({str(error).splitlines()[0]})"
+        raise OnebasinError(f"{type(network).__name__} cannot be checked: {reason}") from error
+    if not outputs or any(bool(tensor.isnan().any()) for tensor in outputs):
+        fault = "NaN for random parameters and inputs" if outputs else "no tensor, nor dictionaries or tuples of them"
+        raise OnebasinError(f"{type(network).__name__} cannot be checked: it returns {fault}")
+    return [tensor.double() for tensor in outputs]
+
+
+@contextmanager
+def _float64() -> Iterator[None]:
+    """What the network makes on its way is in float64, too."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+def _tensors_in(output: Any) -> list[Tensor]:
+    if isinstance(output, Tensor):
+        return [output]
+    if isinstance(output, Mapping):
+        output = list(output.values())
+    return [tensor for part in output for tensor in _tensors_in(part)] if isinstance(output, list | tuple) else []
+
+
+def _difference(before: list[Tensor], after: list[Tensor]) -> float:
+    """The largest change of an output, relative to the largest number in it."""
+    changes = []
+    for old, new in zip(before, after, strict=True):
+        size = torch.where(old.isfinite(), old, 0.0).abs().max().clamp_min(torch.finfo(torch.float64).tiny)
+        changes.append(float(torch.where(new == old, 0.0, (new - old).abs()).max() / size))
+    return max(changes)
 
 
 def _random_cycle(size: int, generator: torch.Generator) -> Tensor:
     """A random permutation that moves every unit: the identity, one draw in two for two units, would prove nothing."""
-    order = torch.randperm(size, generator=generator)
+    order = torch.randperm(size, generator=generator, device=generator.device)
     return torch.empty_like(order).scatter_(0, order, order.roll(1))
 
 

@@ -50,10 +50,20 @@ Parts = tuple[tuple[Axis, Group], ...]
 
 
 @dataclass(frozen=True)
+class Fixed:
+    """An axis of a tensor that is not permuted, or not in every way, and the reason for it."""
+
+    tensor: str
+    axis: int
+    reason: str
+
+
+@dataclass(frozen=True)
 class Spec:
-    """The permutation groups of a network, in the order in which its signal passes them."""
+    """The permutation groups of a network, in the order in which its signal passes them, and what is in none."""
 
     groups: tuple[Group, ...]
+    fixed: tuple[Fixed, ...] = ()
 
     def axes_of(self, tensor: str) -> dict[int, Parts]:
         """The permuted axes of a tensor, and who acts on their parts."""
