@@ -80,7 +80,7 @@ def test_the_gradient_of_ste_mm_is_that_of_the_straight_through_expression(probl
     weights = torch.tensor([0.4, 0.3, 0.2, 0.1], dtype=torch.float64)
     batch = torch.tensor([3, 1, 4, 15, 9])
     parts = [models[0], *(one(permuted, model) for model in range(3))]
-    gradient = gradient_at(models.network, combine(zip(weights.tolist(), parts, strict=True)), data.train, batch)
+    gradient = gradient_at(models.network, combine(zip(weights.tolist(), parts, strict=True)), taken(data.train, batch))
     expected = gradients_of_the_expression(models, data, permuted, latents, weights, batch)
     for name in latents:
         assert gradient[name].abs().max() > 0
@@ -94,7 +94,7 @@ def test_the_gradient_of_ste_is_that_of_every_pair_alone_at_its_midpoint(problem
     batch = torch.tensor([3, 1, 4, 15, 9])
     for pair in range(3):
         midpoint = combine([(0.5, models[0]), (0.5, one(permuted, pair))])
-        found = gradient_at(models.network, midpoint, data.train, batch)
+        found = gradient_at(models.network, midpoint, taken(data.train, batch))
         own, targets = ({n: t[pair : pair + 1] for n, t in stack.items()} for stack in (permuted, latents))
         expected = gradients_of_the_expression(models, data, own, targets, [0.5, 0.5], batch)
         for name, gradient in found.items():
@@ -108,6 +108,10 @@ def softmax(values):
 ONE_IMAGE = Data(*[Split(torch.tensor([[[[1.0, 2.0]]]]), torch.tensor([1]))] * 2, classes=2)
 
 
+def taken(split, chosen):
+    return Split(split.images[chosen], split.labels[chosen])
+
+
 def linear_softmax():
     """Two linear models of one image x = (1, 2) with label 1, without biases."""
     network = nn.Sequential(nn.Flatten(), nn.Linear(2, 2, bias=False))
@@ -118,7 +122,7 @@ def linear_softmax():
 def test_the_gradient_of_a_linear_softmax_is_the_one_worked_out_by_hand():
     models = linear_softmax()
     combination = combine([(0.25, models[0]), (0.75, models[1])])
-    found = gradient_at(models.network, combination, ONE_IMAGE.train, torch.tensor([0]))
+    found = gradient_at(models.network, combination, ONE_IMAGE.train)
     # W = W1 / 4 + 3 W2 / 4 = [[1/4, 3/8], [-3/4, 1/4]], W x = (1, -1/4), dL/dW = (softmax(W x) - y) x^T
     # softmax = (1, e^(-5/4)) / (1 + e^(-5/4)), y = (0, 1)
     p = 1 / (1 + np.exp(-1.25))
@@ -145,7 +149,7 @@ def test_a_targets_step_is_adams_by_its_share_of_the_gradient():
 def test_the_midpoint_gradient_of_a_linear_softmax_is_the_one_worked_out_by_hand():
     models = linear_softmax()
     midpoint = combine([(0.5, models[0]), (0.5, models[1])])
-    found = gradient_at(models.network, midpoint, ONE_IMAGE.train, torch.tensor([0]))
+    found = gradient_at(models.network, midpoint, ONE_IMAGE.train)
     # W = [[1/2, 1/4], [-1/2, 1/2]], W x = (1, 1/2)
     p = 1 / (1 + np.exp(-0.5))
     np.testing.assert_allclose(found["1.weight"].numpy(), [[p, 2 * p], [-p, -2 * p]], rtol=1e-6)

@@ -46,6 +46,13 @@ def computing_job(log: str | Path, threads: int, device: str) -> Iterator["torch
         yield _device(device)
 
 
+def device_named(name: str) -> str:
+    """`auto` is the GPU of this machine if it has one, else the CPU; any other name is itself."""
+    if name != "auto":
+        return name
+    return "cuda" if any(Path("/dev").glob("nvidia[0-9]*")) else "cpu"
+
+
 def _device(name: str) -> "torch.device":
     """The one place that knows what a device needs."""
     import torch

@@ -35,9 +35,8 @@ class Settle:
     """
 
     def __init__(self, network: nn.Module, split: Split, settings: Mapping[str, Any]) -> None:
-        count = settings.get("images") or len(split)
         self._network = network
-        self._images = split.images[:count].split(BATCH)
+        self._images = split.first(settings.get("images")).images.split(BATCH)
         self._repairs = settings.get("method") == "repair"
 
     def statistics(self, parents: Sequence[Parameters]) -> list[Statistics]:

@@ -14,6 +14,7 @@ os.environ.update(PYTHONPATH=os.pathsep.join([str(WORKFLOW), *filter(None, [os.e
 from onebasin.errors import OnebasinError
 from onebasin.experiment import explain, plan_stacks, read_experiments, read_stacks, write_stacks
 from onebasin.fingerprint import fingerprint
+from onebasin.jobs import device_named
 from onebasin.registry import builtins
 
 STACKS_FILE = "results/{experiment}/models/stacks.json"
@@ -38,8 +39,8 @@ wildcard_constraints:
 
 
 # Bits depend on the number of threads, so it is what the configuration says, not how many there happen to be.
-COMPUTE = {"threads": config["threads"], "device": config["device"]}
-GPU = int(config["device"] == "cuda")
+COMPUTE = {"threads": config["threads"], "device": device_named(config["device"])}
+GPU = int(COMPUTE["device"] != "cpu")
 CONDA = "../../envs/onebasin.yaml"
 
 

@@ -6,6 +6,7 @@ for experiment in EXPERIMENTS.values():
             f"merge_{experiment.name}"
         input:
             data=f"results/{experiment.name}/data.safetensors",
+            symmetries=f"results/{experiment.name}/symmetries.json",
             models=models_of_trial(experiment),
             permutations=of_counts(experiment, "permutations", experiment.counts),
         output:
@@ -37,6 +38,7 @@ for experiment in EXPERIMENTS.values():
             f"evaluate_{experiment.name}"
         input:
             data=f"results/{experiment.name}/data.safetensors",
+            symmetries=f"results/{experiment.name}/symmetries.json",
             models=models_of_trial(experiment),
             permutations=of_counts(experiment, "permutations", experiment.counts),
             merged=of_counts(experiment, "merged", experiment.counts),
@@ -75,6 +77,7 @@ for experiment in EXPERIMENTS.values():
                 f"landscape_{experiment.name}"
             input:
                 data=f"results/{experiment.name}/data.safetensors",
+                symmetries=f"results/{experiment.name}/symmetries.json",
                 models=expand(
                     "results/{name}/models/seed-{seed}.safetensors",
                     name=experiment.name,

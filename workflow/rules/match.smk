@@ -12,6 +12,7 @@ for experiment in EXPERIMENTS.values():
                 f"match_{experiment.name}_{method}"
             input:
                 data=f"results/{experiment.name}/data.safetensors",
+                symmetries=f"results/{experiment.name}/symmetries.json",
                 models=models_of_trial(experiment),
             output:
                 permutations=expand(
@@ -55,6 +56,7 @@ for experiment in EXPERIMENTS.values():
                 f"acceleration_{experiment.name}"
             input:
                 data=f"results/{experiment.name}/data.safetensors",
+                symmetries=f"results/{experiment.name}/symmetries.json",
                 models=models_of_trial(experiment),
             output:
                 f"results/{experiment.name}/acceleration/t{{trial}}.csv",

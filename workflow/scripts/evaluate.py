@@ -10,14 +10,14 @@ from onebasin.merging import permuted_models
 from onebasin.models import load_merged, load_models
 from onebasin.normalization import Settle
 from onebasin.symmetry.permutations import load_permutations
-from onebasin.symmetry.trace import trace
+from onebasin.symmetry.spec import load_spec
 
 params = snakemake.params
 with computing_job(snakemake.log[0], **params.compute) as device:
     data = load_data(snakemake.input.data, device)
     models = load_models(snakemake.input.models, params.network, device)
     settle = Settle(models.network, data.train, params.normalization)
-    spec = trace(models.network, models.example_input)
+    spec = load_spec(snakemake.input.symmetries)
     tables = {"merged": [], "pairwise": [], "interpolation": []}
     for count, found, average in zip(params.counts, snakemake.input.permutations, snakemake.input.merged, strict=True):
         run = {"experiment": params.experiment, "method": params.method, "count": count, "trial": params.trial}

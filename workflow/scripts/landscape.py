@@ -8,14 +8,14 @@ from onebasin.merging import permuted_models
 from onebasin.models import load_models
 from onebasin.normalization import Settle
 from onebasin.symmetry.permutations import load_permutations
-from onebasin.symmetry.trace import trace
+from onebasin.symmetry.spec import load_spec
 
 params = snakemake.params
 settings = params.landscape
 with computing_job(snakemake.log[0], **params.compute) as device:
     data = load_data(snakemake.input.data, device)
     models = load_models(snakemake.input.models, params.network, device)
-    spec = trace(models.network, models.example_input)
+    spec = load_spec(snakemake.input.symmetries)
     permuted = permuted_models(models, spec, load_permutations(snakemake.input.permutations, spec, models.seeds))
     settle = Settle(models.network, data.train, {**params.normalization, "method": "recompute"})
     surface = landscape(permuted, data.split(settings["split"]), settings["resolution"], settle)

@@ -12,13 +12,13 @@ from onebasin.models import load_models
 from onebasin.registry import resolve
 from onebasin.seeding import generator
 from onebasin.symmetry.permutations import save_permutations
-from onebasin.symmetry.trace import trace
+from onebasin.symmetry.spec import load_spec
 
 params = snakemake.params
 with computing_job(snakemake.log[0], **params.compute) as device:
     data = load_data(snakemake.input.data, device)
     models = load_models(snakemake.input.models, params.network, device)
-    spec = trace(models.network, models.example_input)
+    spec = load_spec(snakemake.input.symmetries)
     search = resolve("method", params.function)
     draws = generator(params.seed, "search", params.method, len(models), params.trial, device=device)
     start = time.perf_counter()

@@ -7,13 +7,13 @@ from onebasin.merging import merge
 from onebasin.models import load_models
 from onebasin.normalization import Settle
 from onebasin.symmetry.permutations import load_permutations
-from onebasin.symmetry.trace import trace
+from onebasin.symmetry.spec import load_spec
 
 params = snakemake.params
 with computing_job(snakemake.log[0], **params.compute) as device:
     models = load_models(snakemake.input.models, params.network, device)
     settle = Settle(models.network, load_data(snakemake.input.data, device).train, params.normalization)
-    spec = trace(models.network, models.example_input)
+    spec = load_spec(snakemake.input.symmetries)
     for count, source, target in zip(params.counts, snakemake.input.permutations, snakemake.output.merged, strict=True):
         chosen = models.first(count)
         permutations = load_permutations(source, spec, chosen.seeds)

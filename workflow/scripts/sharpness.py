@@ -12,6 +12,7 @@ params = snakemake.params
 with computing_job(snakemake.log[0], **params.compute) as device:
     split = params.sharpness["split"]
     data = load_data(snakemake.input.data, device)
+    images = data.split(split).first(params.sharpness["images"])
     network = new_network(params.network, data.input_shape, data.classes, "unused").to(device)
     parents = [pd.read_csv(snakemake.input.parents), pd.read_csv(snakemake.input.parents_top_eigenvalue)]
     tables = ([], [])
@@ -19,7 +20,7 @@ with computing_job(snakemake.log[0], **params.compute) as device:
         run = {"experiment": params.experiment, "method": params.method, "count": count, "trial": params.trial}
         merged = load_merged(path, network, device)
         key = (params.seed, "sharpness", params.method, count, params.trial)
-        measured = measure_sharpness(network, merged, data.split(split), params.sharpness["probes"], *key)
+        measured = measure_sharpness(network, merged, images, params.sharpness["probes"], *key)
         for table, part, of_parents in zip(tables, measured, parents, strict=True):
             own = of_parents[of_parents["model"].isin(seeds)]
             table.append(pd.concat([part.assign(model="merged", split=split), own]).assign(**run))

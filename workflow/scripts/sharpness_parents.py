@@ -11,7 +11,7 @@ from onebasin.sharpness import measure_sharpness
 params = snakemake.params
 with computing_job(snakemake.log[0], **params.compute) as device:
     split = params.sharpness["split"]
-    data = load_data(snakemake.input.data, device).split(split)
+    data = load_data(snakemake.input.data, device).split(split).first(params.sharpness["images"])
     models = load_models(snakemake.input.models, params.network, device)
     measured = [
         measure_sharpness(models.network, models[i], data, params.sharpness["probes"], params.seed, "sharpness", seed)

@@ -5,12 +5,14 @@ were the identity: with `w (stopgrad(pi(theta)) + t - stopgrad(t))` in the combi
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from onebasin.data import Split
+from onebasin.augmentation import augment
+from onebasin.data import Data, Split, batches
 from onebasin.models import forward, one
 from onebasin.symmetry.apply import Indices, Parameters, identity, permute
 from onebasin.symmetry.spec import Spec
@@ -63,10 +65,19 @@ def permuted(source: Mapping[str, Tensor], spec: Spec, indices: Mapping[str, Ten
         yield permute(one(source, model), spec, one(indices, model))
 
 
-def gradient_at(network: torch.nn.Module, parameters: Parameters, split: Split, batch: Tensor) -> Parameters:
+def training_batches(data: Data, settings: Mapping[str, Any], generator: torch.Generator) -> Iterator[Split]:
+    """One epoch of the training data as the models were trained on them: in random order, with their augmentation."""
+    for chosen in batches(len(data.train), settings["batch"], generator):
+        images = data.train.images[chosen]
+        if settings.get("augmentation"):
+            images = augment(images, settings["augmentation"], generator, data.black)
+        yield Split(images, data.train.labels[chosen])
+
+
+def gradient_at(network: torch.nn.Module, parameters: Parameters, batch: Split) -> Parameters:
     """The gradient of the batch's mean cross-entropy at `parameters`."""
     here = {name: tensor.detach().requires_grad_() for name, tensor in parameters.items()}
-    loss = F.cross_entropy(forward(network, here, split.images[batch]), split.labels[batch])
+    loss = F.cross_entropy(forward(network, here, batch.images), batch.labels)
     return dict(zip(here, torch.autograd.grad(loss, list(here.values())), strict=True))
 
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 
-from onebasin.data import Data, batches
-from onebasin.matching.latents import Latents, combine, gradient_at, permuted, with_reference
+from onebasin.data import Data
+from onebasin.matching.latents import Latents, combine, gradient_at, permuted, training_batches, with_reference
 from onebasin.matching.weight import Matcher
 from onebasin.models import Models, one
 from onebasin.progress import track
@@ -26,7 +26,8 @@ def ste(
     """Permutations of models 2..N against the first, which keeps its order; those of the last step.
 
     Args:
-        settings: `epochs`, `batch`, `lr` of Adam over the latent targets, `first_sweep` and `warm_start` (`Matcher`).
+        settings: `epochs`, `batch`, `lr` of Adam over the latent targets, `augmentation`, `first_sweep` and
+            `warm_start` (`Matcher`).
     """
     pairs, device = len(models) - 1, data.train.labels.device
     first = one(models.weights, 0)
@@ -36,11 +37,11 @@ def ste(
     network = models.network.train()
     steps = 0
     for _ in track(range(settings["epochs"]), f"STE of {pairs} pairs, epochs", settings["epochs"]):
-        for batch in batches(len(data.train), settings["batch"], generator):
+        for batch in training_batches(data, settings, generator):
             matcher.match(latents.stack, source, range(pairs))
             for pair, second in enumerate(permuted(source, spec, matcher.indices)):
                 midpoint = combine([(HALF, first), (HALF, second)])
-                latents.step_one(pair, gradient_at(network, midpoint, data.train, batch), HALF)
+                latents.step_one(pair, gradient_at(network, midpoint, batch), HALF)
             steps += 1
     network.eval()
     return Permutations(with_reference(spec, matcher.indices), matcher.work(steps))

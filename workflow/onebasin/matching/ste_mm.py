@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from onebasin.data import Data, batches
-from onebasin.matching.latents import Latents, combine, gradient_at, permuted, with_reference
+from onebasin.data import Data
+from onebasin.matching.latents import Latents, combine, gradient_at, permuted, training_batches, with_reference
 from onebasin.matching.weight import Matcher
 from onebasin.models import Models, one
 from onebasin.progress import track
@@ -29,7 +29,8 @@ def ste_mm(
 
     Args:
         settings: `epochs`, `batch`, `lr` of Adam over the latent targets, `weights`: `random` (N uniform draws divided
-            by their sum, anew each step) or `equal` (all 1/N), `first_sweep` and `warm_start` (`Matcher`).
+            by their sum, anew each step) or `equal` (all 1/N), `augmentation`, `first_sweep` and `warm_start`
+            (`Matcher`).
     """
     count, device = len(models), data.train.labels.device
     first = one(models.weights, 0)
@@ -39,13 +40,11 @@ def ste_mm(
     network = models.network.train()
     steps = 0
     for _ in track(range(settings["epochs"]), f"STE-MM of {count} models, epochs", settings["epochs"]):
-        for batch in batches(len(data.train), settings["batch"], generator):
+        for batch in training_batches(data, settings, generator):
             matcher.match(latents.stack, source, range(count - 1))
             weights = convex_weights(count, settings["weights"], generator).tolist()
             everyone = itertools.chain([first], permuted(source, spec, matcher.indices))
-            latents.step(
-                gradient_at(network, combine(zip(weights, everyone, strict=True)), data.train, batch), weights[1:]
-            )
+            latents.step(gradient_at(network, combine(zip(weights, everyone, strict=True)), batch), weights[1:])
             steps += 1
     network.eval()
     return Permutations(with_reference(spec, matcher.indices), matcher.work(steps))

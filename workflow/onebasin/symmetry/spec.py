@@ -1,10 +1,16 @@
 """What may be permuted: groups of tensor axes that one permutation moves together."""
 
-from dataclasses import dataclass
+import json
+from dataclasses import asdict, dataclass
 from functools import cached_property
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
+
+from onebasin.errors import OnebasinError
+from onebasin.files import write_text
 
 
 @dataclass(frozen=True)
@@ -92,3 +98,24 @@ class Spec:
             }
             for tensor, axes in found.items()
         }
+
+
+def save_spec(path: str | Path, spec: Spec, **facts: Any) -> None:
+    """Write a spec as JSON, with `facts` about how it came about."""
+    write_text(path, json.dumps({**asdict(spec), **facts}, indent=1) + "\n")
+
+
+def load_spec(path: str | Path) -> Spec:
+    """Read a spec that `save_spec` wrote.
+
+    Raises:
+        OnebasinError: the file is missing, or not such a file.
+    """
+    try:
+        found = json.loads(Path(path).read_text(encoding="utf-8"))
+        groups = [Group(g["name"], g["size"], tuple(Axis(**axis) for axis in g["axes"])) for g in found["groups"]]
+        return Spec(tuple(groups), tuple(Fixed(**fixed) for fixed in found["fixed"]))
+    except FileNotFoundError:
+        raise OnebasinError(f"{path}: no such file; run the workflow to make it") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise OnebasinError(f"{path}: not a list of symmetries ({error}); delete it and run again") from None
