@@ -4,8 +4,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.datasets import load_digits
 
-from onebasin.data import Data, Split, batches, digits, load_data, make_data, save_data
+from onebasin import artifacts
+from onebasin.data import Data, Split, batches, digits, hold_out, load_data, make_data, save_data
 from onebasin.errors import OnebasinError
+from onebasin.vision import torchvision
 
 
 def stream(seed=0):
@@ -74,6 +76,102 @@ def test_the_global_generators_do_not_decide_the_split():
     assert torch.equal(digits().test.images, before)
 
 
+def pixels(count, channels=3):
+    """Random uint8 images of two classes in turn, and how they are to be normalised."""
+    images = torch.randint(0, 256, (count, channels, 4, 5), dtype=torch.uint8, generator=stream())
+    split = Split(images, torch.arange(count) % 2)
+    return Data(split, split, 2, mean=(0.5, 0.25, 0.125)[:channels], std=(0.5, 2.0, 1.0)[:channels])
+
+
+def test_a_part_of_the_training_set_can_be_held_out():
+    data, whole = make_data({"name": "digits", "validation_fraction": 0.1}), digits()
+    assert len(data.train) + len(data.validation) == len(whole.train)
+    assert len(data.split("validation")) == 144
+    assert torch.equal(data.test.images, whole.test.images)
+    images = torch.cat([data.train.images, data.validation.images]).flatten(1)
+    labels = torch.cat([data.train.labels, data.validation.labels])[:, None]
+    expected = torch.cat([whole.train.images.flatten(1), whole.train.labels[:, None]], 1)
+    assert rows(torch.cat([images, labels], 1)) == rows(expected)
+
+
+def test_the_validation_split_is_stratified():
+    data, whole = hold_out(digits(), 0.25, seed=0), digits()
+    assert (data.validation.labels.bincount() - 0.25 * whole.train.labels.bincount()).abs().max() < 1
+
+
+def test_the_validation_seed_decides_what_is_held_out():
+    def held(seed):
+        settings = {"name": "digits", "validation_fraction": 0.1, "validation_seed": seed}
+        return rows(make_data(settings).validation.images)
+
+    assert held(1) == held(1)
+    assert held(1) != held(2)
+
+
+def test_without_a_fraction_nothing_is_held_out():
+    data = make_data({"name": "digits", "validation_fraction": 0.0, "validation_seed": 3})
+    assert data.validation is None
+    assert torch.equal(data.train.images, digits().train.images)
+    with pytest.raises(OnebasinError, match="validation_fraction"):
+        data.split("validation")
+
+
+def test_what_is_held_out_already_is_not_held_out_again():
+    with pytest.raises(OnebasinError, match="validation_fraction"):
+        hold_out(hold_out(digits(), 0.1, seed=0), 0.1, seed=0)
+
+
+def test_a_validation_split_that_cannot_be_made_is_one_line():
+    with pytest.raises(OnebasinError, match="the training set") as caught:
+        make_data({"name": "digits", "validation_fraction": 0.001})
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_pixels_are_scaled_and_normalised_by_channel():
+    data = pixels(6)
+    ready = hold_out(data, 0.5, seed=0).to("cpu")
+    functional = torchvision.transforms.v2.functional
+    expected = functional.normalize(data.test.images.float() / 255, data.mean, data.std)
+    assert torch.equal(ready.test.images, expected)
+    for name in ("train", "validation"):
+        assert ready.split(name).images.dtype == torch.float32
+    assert ready.input_shape == data.input_shape
+
+
+def test_float_images_are_left_as_they_are():
+    data = digits()
+    assert torch.equal(data.to("cpu").train.images, data.train.images)
+
+
+def test_black_is_what_becomes_of_a_black_pixel():
+    data = pixels(4)
+    data.train.images[:, :, 0, 0] = 0
+    ready = data.to("cpu")
+    assert torch.equal(ready.black.expand(4, 3), ready.train.images[:, :, 0, 0])
+    assert digits().black.tolist() == [0.0]
+
+
+def test_one_mean_and_deviation_serve_all_channels():
+    data = Data(pixels(4).train, pixels(4).test, 2, mean=(0.5,), std=(0.25,)).to("cpu")
+    assert torch.equal(data.train.images, (pixels(4).train.images / 255 - 0.5) / 0.25)
+    assert data.black.tolist() == [-2.0, -2.0, -2.0]
+
+
+def test_pixels_stay_pixels_in_the_file(tmp_path):
+    data = hold_out(pixels(10), 0.2, seed=0)
+    save_data(tmp_path / "data.safetensors", data)
+    stored = artifacts.load(tmp_path / "data.safetensors", "data").tensors
+    assert sorted(stored) == sorted(
+        f"{s}_{kind}" for s in ("train", "validation", "test") for kind in ("images", "labels")
+    )
+    assert all(tensor.dtype == torch.uint8 for name, tensor in stored.items() if name.endswith("images"))
+    again, expected = load_data(tmp_path / "data.safetensors"), data.to("cpu")
+    assert (again.classes, again.mean, again.std) == (2, data.mean, data.std)
+    for name in ("train", "validation", "test"):
+        assert torch.equal(again.split(name).images, expected.split(name).images)
+        assert torch.equal(again.split(name).labels, expected.split(name).labels)
+
+
 def test_data_are_loaded_by_name_with_their_settings():
     assert torch.equal(make_data({"name": "digits", "seed": 3}).test.images, digits(seed=3).test.images)
 
@@ -121,6 +219,7 @@ def test_a_data_set_comes_back_from_its_file(tmp_path):
     save_data(tmp_path / "data.safetensors", data)
     again = load_data(tmp_path / "data.safetensors")
     assert again.classes == data.classes
+    assert again.validation is None
     for name in ("train", "test"):
         assert torch.equal(again.split(name).images, data.split(name).images)
         assert torch.equal(again.split(name).labels, data.split(name).labels)

@@ -9,7 +9,15 @@ from snakemake.exceptions import WorkflowError
 from snakemake.utils import validate
 
 from onebasin.errors import OnebasinError
-from onebasin.experiment import Experiment, explain, plan_stacks, read_experiments, read_stacks, write_stacks
+from onebasin.experiment import (
+    Experiment,
+    explain,
+    plan_stacks,
+    read_downloads,
+    read_experiments,
+    read_stacks,
+    write_stacks,
+)
 
 ROOT = Path(__file__).parents[2]
 SCHEMA = ROOT / "workflow" / "schemas" / "config.schema.yaml"
@@ -119,6 +127,39 @@ def test_a_landscape_of_a_trial_that_is_not_run_is_refused():
         read_experiments(config)
 
 
+# Downloads
+
+
+def downloading(name="cifar10", root="data", download=True):
+    return experiment(data={"name": name, "root": root, "download": download, "validation_fraction": 0.1})
+
+
+def test_experiments_share_what_is_downloaded():
+    found = read_downloads({"a": downloading(), "b": downloading("mnist"), "c": downloading()})
+    assert found == {"cifar10": {"root": "data", "download": True}, "mnist": {"root": "data", "download": True}}
+
+
+def test_other_data_are_not_downloaded():
+    folder = experiment(data={"name": "image_folder", "root": "pictures", "size": 32})
+    own = experiment(data={"name": "my.data:set", "root": "data", "download": True})
+    assert read_downloads({"a": folder, "b": own}) == {}
+    assert (folder.data, own.data) == (folder["data"], own["data"])
+
+
+def test_one_experiment_that_forbids_a_download_is_enough():
+    assert read_downloads({"a": downloading(), "b": downloading(download=False)})["cifar10"]["download"] is False
+
+
+def test_one_data_set_in_two_folders_is_refused():
+    with pytest.raises(OnebasinError, match=r"data\.root: cifar10 is in data for another"):
+        read_downloads({"a": downloading(), "b": downloading(root="elsewhere")})
+
+
+def test_where_archives_are_decides_no_data():
+    assert downloading().data == downloading(root="elsewhere", download=False).data
+    assert downloading().data == {"name": "cifar10", "validation_fraction": 0.1}
+
+
 # Stacks
 
 SEEDS = st.lists(st.integers(0, 30), unique=True, max_size=15)
@@ -199,7 +240,8 @@ def test_what_is_left_out_gets_its_default():
     digits = read_experiments(config)["digits_mlp"]
     assert config["threads"] == 1
     assert digits["landscape"] == {"split": "test", "trial": 0, "resolution": 25}
-    assert digits["data"] == {"name": "digits", "test_fraction": 0.2, "seed": 0}
+    everyone = {"validation_fraction": 0.0, "validation_seed": 0}
+    assert digits["data"] == {"name": "digits", "test_fraction": 0.2, "seed": 0} | everyone
     assert digits.method_settings("ste_mm")["weights"] == "random"
 
 
@@ -271,6 +313,48 @@ def test_a_wrong_value_is_named_with_what_is_allowed(path, value, words):
         place, value = place.removesuffix(".function"), {"function": value}
     line = refusal(changed(place, value))
     assert line.startswith(f"config: {path}: ")
+    assert all(word in line for word in words), line
+
+
+@pytest.mark.parametrize(
+    ("section", "settings", "expected"),
+    [
+        ("data", {"name": "glyphs"}, {"train": 10000, "test": 2000, "size": 32, "seed": 0}),
+        ("data", {"name": "cifar10", "download": False}, {"root": "data", "download": False}),
+        ("data", {"name": "image_folder", "root": "pictures", "size": 64}, {"root": "pictures", "size": 64}),
+        ("data", {"name": "my.data:set", "anything": [1]}, {"anything": [1], "validation_fraction": 0.0}),
+        ("network", {"name": "resnet20", "width": 0.5}, {"width": 0.5, "norm": "batch"}),
+        ("network", {"name": "vgg11", "width": 4, "norm": "layer"}, {"width": 4, "norm": "layer"}),
+        ("network", {"name": "my.networks:deep", "anything": [1]}, {"anything": [1]}),
+    ],
+)
+def test_data_and_networks_get_the_defaults_of_their_kind(section, settings, expected):
+    config = changed(f"{DIGITS}.{section}", settings)
+    validate(config, str(SCHEMA))
+    found = dict(config["experiments"]["digits_mlp"][section])
+    for key in ("name", "validation_fraction", "validation_seed"):
+        found.pop(key, None) if key not in expected else None
+    assert found == expected
+
+
+@pytest.mark.parametrize(
+    ("section", "settings", "words"),
+    [
+        ("data", {"name": "cifar10", "size": 32}, ["data.size", "no such key", "root, download"]),
+        ("data", {"name": "glyphs", "training": 32}, ["data.training", "did you mean train?"]),
+        ("data", {"name": "image_folder", "root": "here"}, ["data", "'size' is a required property"]),
+        ("data", {"name": "mnist", "validation_fraction": 1}, ["data.validation_fraction", "1"]),
+        ("data", {"name": "glyphs", "train": 5}, ["data.train", "5", "10"]),
+        ("data", {"root": "data"}, ["data", "'name' is a required property"]),
+        ("data", {"name": "cifar"}, ["data.name", "cifar100", "package.module:callable"]),
+        ("network", {"name": "resnet20", "depth": 3}, ["network.depth", "no such key", "width, norm"]),
+        ("network", {"name": "vgg11", "norm": "bach"}, ["network.norm", "'bach'", "'batch', 'layer', 'none'"]),
+        ("network", {"name": "vgg11", "width": 0}, ["network.width", "0"]),
+        ("network", {"width": 2}, ["network", "'name' is a required property"]),
+    ],
+)
+def test_settings_of_another_data_set_or_network_are_refused(section, settings, words):
+    line = refusal(changed(f"{DIGITS}.{section}", settings))
     assert all(word in line for word in words), line
 
 

@@ -1,6 +1,6 @@
 """Training images shifted and mirrored at random: a whole batch at once, on its device, from an explicit generator.
 
-What torchvision's `RandomCrop(size, padding)` and `RandomHorizontalFlip` do to one image, done to every image of a
+What torchvision's `RandomCrop(size, padding)` and `RandomHorizontalFlip` do to one image is done to every image of a
 batch by one gather. Those pad with black before they normalise; here the images are normalised already, and padded with
 what black has become (`Data.black`).
 """

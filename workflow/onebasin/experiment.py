@@ -14,6 +14,8 @@ from onebasin.errors import OnebasinError
 from onebasin.files import write_text
 from onebasin.registry import builtins, function_of
 
+PLACE = ("root", "download")  # settings of data that are downloaded: where they are, and whether they may be
+
 
 @dataclass(frozen=True)
 class Experiment:
@@ -50,6 +52,17 @@ class Experiment:
         start = trial * self.largest
         return self["seeds"][start : start + (self.largest if count is None else count)]
 
+    @property
+    def archives(self) -> str | None:
+        """The name of its data set if that is downloaded."""
+        name: str = self["data"]["name"]
+        return name if builtins("data").get(name, {}).get("archives") else None
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """The settings that decide its data. An archive is known by its checksum, so where it is decides nothing."""
+        return {key: value for key, value in self["data"].items() if not (self.archives and key in PLACE)}
+
     def function_of(self, kind: str, method: str | None = None) -> str:
         """Where the experiment's `data`, `network` or one of its methods is, as `package.module:callable`."""
         if kind == "method":
@@ -82,6 +95,27 @@ def read_experiments(config: Mapping[str, Any]) -> dict[str, Experiment]:
     found = {name: Experiment(name, _in_order(settings)) for name, settings in config["experiments"].items()}
     for experiment in found.values():
         _check(experiment)
+    return found
+
+
+def read_downloads(experiments: Mapping[str, Experiment]) -> dict[str, dict[str, Any]]:
+    """The data sets that are downloaded, by name: the folder of their archives (`root`), and whether all that use them
+    let them be downloaded (`download`).
+
+    Raises:
+        OnebasinError: two experiments look for one data set in two folders.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for experiment in experiments.values():
+        if experiment.archives:
+            root, download = (experiment["data"][key] for key in PLACE)
+            place = found.setdefault(experiment.archives, {"root": root, "download": download})
+            place["download"] &= download
+            if place["root"] != root:
+                raise OnebasinError(
+                    f"config: experiments.{experiment.name}.data.root: {experiment.archives} is in {place['root']} for "
+                    f"another experiment; name one folder"
+                )
     return found
 
 

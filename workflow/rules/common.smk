@@ -12,7 +12,7 @@ sys.path.insert(0, str(WORKFLOW))
 os.environ.update(PYTHONPATH=os.pathsep.join([str(WORKFLOW), *filter(None, [os.environ.get("PYTHONPATH")])]))
 
 from onebasin.errors import OnebasinError
-from onebasin.experiment import explain, plan_stacks, read_experiments, read_stacks, write_stacks
+from onebasin.experiment import explain, plan_stacks, read_downloads, read_experiments, read_stacks, write_stacks
 from onebasin.fingerprint import fingerprint
 from onebasin.jobs import device_named
 from onebasin.registry import builtins
@@ -22,6 +22,7 @@ STACKS_FILE = "results/{experiment}/models/stacks.json"
 try:
     validate(config, "../schemas/config.schema.yaml")
     EXPERIMENTS = read_experiments(config)
+    DOWNLOADS = read_downloads(EXPERIMENTS)
     STACKS = {
         name: plan_stacks(experiment, read_stacks(STACKS_FILE.format(experiment=name)))
         for name, experiment in EXPERIMENTS.items()
@@ -36,6 +37,7 @@ wildcard_constraints:
     method=r"[a-z][a-z0-9_]*",
     n=r"\d+",  # a count; Snakemake keeps the name "count" for itself
     trial=r"\d+",
+    archives="|".join(DOWNLOADS) or "none",
 
 
 # Bits depend on the number of threads, so it is what the configuration says, not how many there happen to be.
@@ -47,6 +49,14 @@ CONDA = "../../envs/onebasin.yaml"
 def code(script, *functions):
     """The fingerprint of a script, of all it imports, and of the modules of `module:callable`s it looks up by name."""
     return fingerprint(WORKFLOW / "scripts" / script, *[function.partition(":")[0] for function in functions])
+
+
+def place_of(experiment):
+    """A parameter: where the archives of an experiment's data are, if it has any; they are there by then.
+
+    As a function of the input it is no reason to run again: archives are the same wherever they are.
+    """
+    return lambda wildcards, input: {**DOWNLOADS[experiment.archives], "download": False} if input else {}
 
 
 def models_of_trial(experiment):

@@ -1,10 +1,33 @@
 # Data, made once, and training: several seeds in one process, a file a seed. Which seeds train together is planned in
 # common.smk.
+
+
+# The archives of a data set, once for all experiments, and where there is a network. That they are there, whole, is all
+# that the output says: neither their place nor a new program for fetching them is a reason to do anything again.
+rule download:
+    output:
+        "results/downloads/{archives}.json",
+    log:
+        "results/downloads/logs/{archives}.log",
+    benchmark:
+        "results/downloads/benchmarks/{archives}.tsv"
+    localrule: True
+    conda:
+        CONDA
+    params:
+        data=lambda wildcards: wildcards.archives,
+        place=lambda wildcards, output: DOWNLOADS[wildcards.archives],
+    script:
+        "../scripts/download.py"
+
+
 for experiment in EXPERIMENTS.values():
 
     rule:
         name:
             f"data_{experiment.name}"
+        input:
+            expand("results/downloads/{name}.json", name=experiment.archives or []),
         output:
             f"results/{experiment.name}/data.safetensors",
         log:
@@ -19,8 +42,9 @@ for experiment in EXPERIMENTS.values():
             runtime=30,
             gpu=0,
         params:
-            data=experiment["data"],
-            compute=COMPUTE,
+            data=experiment.data,
+            place=place_of(experiment),
+            compute={**COMPUTE, "device": "cpu"},
             code=code("data.py", experiment.function_of("data")),
         script:
             "../scripts/data.py"
@@ -48,7 +72,7 @@ for experiment in EXPERIMENTS.values():
                 gpu=GPU,
             params:
                 seed=experiment["seed"],
-                data=experiment["data"],
+                data=experiment.data,
                 network=experiment["network"],
                 training={key: value for key, value in experiment["training"].items() if key != "seeds_per_job"},
                 # a function of the output is no reason to run again: a seed does not depend on its company

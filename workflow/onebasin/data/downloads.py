@@ -10,6 +10,7 @@ published. No other pickle is read.
 """
 
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -52,23 +53,23 @@ def cifar100(root: str = "data", download: bool = True) -> Data:
     return _coloured("cifar100", root, download)
 
 
-def fetch(name: str, root: str | Path = "data", download: bool = True) -> list[Archive]:
+def fetch(name: str, root: str | Path = "data", download: bool = True) -> dict[Path, Archive]:
     """Make sure that the archives of the data set `name` are below `root`, whole; download those that are not.
+
+    Returns:
+        The archives by the files that hold them.
 
     Raises:
         OnebasinError: an archive is missing or damaged, and cannot be downloaded or is not to be.
     """
-    archives = _archives(name)
-    for archive in archives:
-        path = Path(root).expanduser() / archive.path
-        if not _is_whole(path, archive):
-            why = _download(path, archive) if download else "downloads are off (data.download)"
-            if why:
-                state = "is damaged" if path.is_file() else "is missing"
-                raise OnebasinError(
-                    f"{path} {state}: {why}; of the data set {name}, put {', '.join(a.path for a in archives)} "
-                    f"into {root}, or name the folder that has them as data.root"
-                )
+    archives = {Path(root).expanduser() / archive.path: archive for archive in _archives(name)}
+    absent = _absent(archives)
+    problem = "" if download else "downloads are off (data.download: false)"
+    for path in absent:
+        problem = problem or _download(path, archives[path])
+    if absent and problem:
+        files = ", ".join(f"{path} ({'damaged' if path.is_file() else 'missing'})" for path in _absent(archives))
+        raise OnebasinError(f"data set {name}: no {files}; {problem}; put them there, or set data.root to their folder")
     return archives
 
 
@@ -82,18 +83,20 @@ def _archives(name: str) -> list[Archive]:
     return [Archive(dataset.filename, dataset.tgz_md5, (dataset.url,))]
 
 
-def _is_whole(path: Path, archive: Archive) -> bool:
-    return torchvision.datasets.utils.check_integrity(path, archive.md5)
+def _absent(archives: Mapping[Path, Archive]) -> list[Path]:
+    """The files that are missing or damaged."""
+    whole = torchvision.datasets.utils.check_integrity
+    return [path for path, archive in archives.items() if not whole(path, archive.md5)]
 
 
 def _download(path: Path, archive: Archive) -> str:
-    """Try the archive's addresses in turn; what went wrong last, or nothing."""
+    """Try the archive's addresses in turn; what went wrong at the last one, or nothing."""
     problem = ""
     for url in archive.urls:
         try:
             torchvision.datasets.utils.download_url(url, path.parent, path.name, archive.md5)
         except (OSError, RuntimeError) as error:
-            problem = f"it cannot be downloaded ({' '.join(str(error).split())})"
+            problem = f"not downloaded ({' '.join(str(error).split())})"
         else:
             return ""
     return problem
@@ -117,8 +120,8 @@ def _train_and_test(name: str, root: str, download: bool) -> list[Any]:
     dataset = getattr(torchvision.datasets, DATASETS[name])
     archives = fetch(name, root, download)
     with tempfile.TemporaryDirectory() as unpacked:
-        for archive in archives:
+        for path, archive in archives.items():
             folder = (Path(unpacked) / archive.path).parent
             folder.mkdir(parents=True, exist_ok=True)
-            torchvision.datasets.utils.extract_archive(Path(root).expanduser() / archive.path, folder)
+            torchvision.datasets.utils.extract_archive(path, folder)
         return [dataset(unpacked, train=train) for train in (True, False)]
