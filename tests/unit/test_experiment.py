@@ -258,7 +258,7 @@ MISSPELT = [
     (f"{DIGITS}.trails", 3, "did you mean trials?"),
     (f"{DIGITS}.data.test_fractoin", 0.1, "did you mean test_fraction?"),
     (f"{DIGITS}.network.widht", 8, "did you mean width?"),
-    (f"{DIGITS}.training.learning_rate", 0.1, "allowed: optimizer, lr, weight_decay, batch, epochs, seeds_per_job"),
+    (f"{DIGITS}.training.learning_rate", 0.1, "allowed: optimizer, lr, momentum, weight_decay, batch, epochs"),
     (f"{DIGITS}.methods.naive.epochs", 1, "no such key"),
     (f"{DIGITS}.methods.weight_matching.max_round", 1, "did you mean max_rounds?"),
     (f"{DIGITS}.methods.ste.epoch", 1, "did you mean epochs?"),
