@@ -45,7 +45,7 @@ def permute_tensor(
 def places_of(parts: Parts, indices: Mapping[str, Tensor], length: int) -> Tensor:
     """Where the entries of an axis come from `[length]` when the groups that act on its parts are permuted."""
     (first, group), *rest = parts
-    if not rest and first.is_plain():
+    if not rest and first.is_plain() and group.size == length:
         return indices[group.name]
     result = torch.arange(length, device=indices[group.name].device)
     for axis, group in parts:

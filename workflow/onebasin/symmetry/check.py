@@ -10,9 +10,10 @@ from torch.func import functional_call
 from torch.nn.modules.batchnorm import _NormBase
 
 from onebasin.errors import OnebasinError
+from onebasin.seeding import global_rng
 from onebasin.symmetry.apply import Parameters, permute
 from onebasin.symmetry.graph import copy_sharing_tensors
-from onebasin.symmetry.spec import Axis, Group, Spec
+from onebasin.symmetry.spec import Group, Spec
 
 TOLERANCE = 1e-9  # relative, in float64: rounding stays orders of magnitude below, a wrong axis far above
 
@@ -24,8 +25,8 @@ def check(module: nn.Module, spec: Spec, example_input: Tensor, generator: torch
     parameters and buffers get noise, its inputs are random: where they are all alike, permuting would prove nothing.
 
     Raises:
-        OnebasinError: an axis of the spec does not exist or has another size, or the function changes; the message
-            names the group and the tensors it moves.
+        OnebasinError: a place that the spec moves does not exist or is moved twice, or the function changes; the
+            message names the group and the tensors it moves.
     """
     _check_axes(module, spec)
     network = copy_sharing_tensors(module)
@@ -58,24 +59,21 @@ def check(module: nn.Module, spec: Spec, example_input: Tensor, generator: torch
 
 def _check_axes(module: nn.Module, spec: Spec) -> None:
     tensors = module.state_dict()
+    taken: dict[tuple[str, int], set[int]] = {}
     for group in spec.groups:
         for axis in group.axes:
             if axis.tensor not in tensors:
                 raise OnebasinError(f"group {group.name}: the network has no tensor {axis.tensor}")
             shape = tuple(tensors[axis.tensor].shape)
-            if not _fits(axis, group, spec, shape):
-                raise OnebasinError(
-                    f"group {group.name}: axis {axis.axis} of {axis.tensor} {shape} is not {group.size}"
-                )
-
-
-def _fits(axis: Axis, group: Group, spec: Spec, shape: tuple[int, ...]) -> bool:
-    """Whether the places exist, and are all there are where a group has an axis to itself."""
-    if not 0 <= axis.axis < len(shape):
-        return False
-    end = axis.offset + axis.length(group.size)
-    alone = axis.is_plain() and len(spec.axes_of(axis.tensor)[axis.axis]) == 1
-    return axis.offset >= 0 and (end == shape[axis.axis] if alone else end <= shape[axis.axis])
+            where = f"group {group.name}: axis {axis.axis} of {axis.tensor} {shape}"
+            length = shape[axis.axis] if 0 <= axis.axis < len(shape) else 0
+            if axis.offset < 0 or axis.offset + axis.length(group.size) > length:
+                raise OnebasinError(f"{where} has no places for {group.size} units")
+            places = set(axis.places(group.size).flatten().tolist())
+            others = taken.setdefault((axis.tensor, axis.axis), set())
+            if places & others:
+                raise OnebasinError(f"{where} is moved twice at place {min(places & others)}")
+            others |= places
 
 
 def _noisy_state(module: nn.Module, generator: torch.Generator) -> Parameters:
@@ -123,7 +121,7 @@ def _outputs(network: nn.Module, state: Mapping[str, Tensor], inputs: Tensor) ->
     """What the network returns, as a list of tensors; its state is left as it is."""
     own = {name: tensor.clone() for name, tensor in state.items()}  # training mode writes into buffers
     try:
-        with torch.no_grad(), _float64():
+        with torch.no_grad(), _float64(), global_rng("check"):
             outputs = _tensors_in(functional_call(network, own, (inputs,), tie_weights=False))
     except RuntimeError as error:
         reason = f"it does not run in float64 ({str(error).splitlines()[0]})"
