@@ -15,6 +15,7 @@ from onebasin.errors import OnebasinError
 from onebasin.figures import style
 from onebasin.figures.pairwise_matrix import barrier_matrix
 from onebasin.registry import builtins
+from onebasin.tables import COLUMNS
 
 FIGURES = builtins("figure")
 
@@ -41,9 +42,19 @@ def make_tables(counts=(2, 3, 4, 5), trials=3, splits=("test", "train"), methods
         "top_eigenvalue": _top_eigenvalue,
     }
     tables = {name: pd.DataFrame([row for key in keys for row in make(key, random)]) for name, make in makers.items()}
+    tables["history"] = _history(random, trials * max(counts))
     planes = [{**key, "count": 3} for key in keys if key["count"] == counts[0]]
     tables["landscape"] = pd.DataFrame([row for key in planes for row in _landscape(key)])
     return tables
+
+
+def _history(random, seeds, epochs=12):
+    rows = []
+    for seed in range(seeds):
+        for epoch in range(1, epochs + 1):
+            losses = [level + 2 * np.exp(-epoch / 3) * random.lognormal(0, 0.1) for level in (0.02, 0.1)]
+            rows.append(("toy", seed, epoch, 0.1, losses[0], _accuracy(losses[0]), losses[1], _accuracy(losses[1])))
+    return pd.DataFrame(rows, columns=COLUMNS["history"])
 
 
 def _accuracy(loss):

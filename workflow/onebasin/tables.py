@@ -26,6 +26,7 @@ KEYS: dict[str, list[str]] = {
     "acceleration": [*_RUN, "warm_start"],
     "interpolation": [*_RUN, "split", "model_a", "model_b", "weight_b"],
     "landscape": [*_RUN, "split", "point", "x", "y"],
+    "history": ["experiment", "seed", "epoch"],
     "claims": ["paper", "claim", "experiment"],
 }
 
@@ -42,6 +43,7 @@ VALUES: dict[str, list[str]] = {
     "acceleration": ["steps", "assignments", "row_scans", "objective", "identical"],
     "interpolation": ["loss", "accuracy"],
     "landscape": ["loss", "accuracy"],
+    "history": ["lr", "train_loss", "train_accuracy", "validation_loss", "validation_accuracy"],
 }
 
 COLUMNS: dict[str, list[str]] = {
@@ -53,7 +55,7 @@ _TEXT = {"experiment", "method", "split", "model", "model_a", "model_b", "estima
     *("paper", "claim", "statement", "verdict", "detail")
 }
 _TRUTH = {"warm_start", "identical"}
-_WHOLE = {"count", "trial", "steps", "assignments", "row_scans", "probes"}
+_WHOLE = {"seed", "epoch", "count", "trial", "steps", "assignments", "row_scans", "probes"}
 
 
 def check(frame: pd.DataFrame, name: str, where: str | Path | None = None) -> pd.DataFrame:

@@ -101,6 +101,7 @@ def parts_of(experiment):
             for count in experiment.searched_counts(method)
         ],
     }
+    parts["history"] = expand("results/{name}/history/seed-{seed}.csv", name=experiment.name, seed=experiment["seeds"])
     if experiment.plane_count:
         parts["landscape"] = expand("results/{name}/landscape/{method}.csv", **runs)
     if "ste_mm" in experiment["methods"]:

@@ -71,6 +71,7 @@ for experiment in EXPERIMENTS.values():
                 runtime=60,
                 gpu=GPU,
             params:
+                experiment=experiment.name,
                 seed=experiment["seed"],
                 data=experiment.data,
                 network=experiment["network"],

@@ -20,6 +20,8 @@ with computing_job(snakemake.log[0], **params.compute) as device:
     models, history = train(params.network, data, params.training, params.seeds, params.seed, states, key)
     for index, seed in enumerate(models.seeds):
         save_model(snakemake.output.models[index], models, index, data.classes, made)
-        write_frame(history[history["seed"] == seed], snakemake.output.history[index])
+        write_frame(
+            history[history["seed"] == seed].assign(experiment=params.experiment), snakemake.output.history[index]
+        )
     for state in states:
         state.unlink(missing_ok=True)
