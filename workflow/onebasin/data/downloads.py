@@ -4,9 +4,8 @@ Their archives lie below a folder, `root`, where torchvision puts them: `MNIST/r
 `cifar-10-python.tar.gz`, `cifar-100-python.tar.gz`. An archive that is there and has the checksum that torchvision
 knows is used, and no network is touched; they are unpacked elsewhere, so the folder may be shared and read-only.
 
-CIFAR's archives hold pickles, which torchvision unpickles after it has checked their checksums. They are the one
-exception to the rule that nothing is unpickled from disk: the checksums say that these are the bytes that were
-published. No other pickle is read.
+CIFAR's archives hold pickles, which torchvision unpickles once their checksums are found right. They are the one
+exception to the rule that nothing is unpickled from disk: by the checksums, these are the bytes that were published.
 """
 
 import tempfile

@@ -3,6 +3,10 @@
 Each image is a letter A to J, its class, in one of 20 fonts that Matplotlib ships, under a random affine map, in a
 random colour on a darker gradient; one or two letters of the rest of the alphabet reach in from the border, and every
 pixel has noise.
+
+How hard that is (test accuracy on 2,000 images of 32 x 32): logistic regression on the pixels of 10,000 images 0.42; a
+ResNet20 of half width, SGD with momentum 0.9, learning rate 0.1 up and down, batches of 50, 10 epochs: 0.94 with 3,000
+images, 0.96 with 5,000. On one core 10,000 images take 3 s to draw.
 """
 
 import functools
