@@ -257,7 +257,9 @@ def test_little_or_much_data_is_drawn_without_a_warning(name, settings):
 def test_a_method_may_lack_counts_that_others_have_and_all_of_them_trials(name):
     tables = make_tables(trials=1)
     partial = {
-        key: table[(table["method"] != "ste") | (table["count"] == table["count"].min())] if "method" in table else table
+        key: table[(table["method"] != "ste") | (table["count"] == table["count"].min())]
+        if "method" in table
+        else table
         for key, table in tables.items()
     }
     draw(name, partial)
