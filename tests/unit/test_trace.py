@@ -342,6 +342,12 @@ def test_what_is_not_in_the_state_dict_cannot_be_permuted(what):
     assert what == "literal" or reason(spec, "enter.weight", 0) == f"{what} is not in the state dict"
 
 
+def test_numbered_places_are_a_constant_of_their_own():
+    numbered = Lambda(lambda net, x: x + torch.arange(6))
+    spec = proven(nn.Sequential(nn.Linear(7, 6), numbered, nn.Linear(6, 2)), VECTORS)
+    assert reason(spec, "0.weight", 0) == "arange (1) makes a constant"
+
+
 def test_constants_that_are_all_alike_are_no_obstacle():
     network = Lambda(
         lambda net, x: net.out(torch.ones(6) - net.enter(x) * x.new_full((2, 6), 0.5) + torch.zeros_like(x[:, :6])),

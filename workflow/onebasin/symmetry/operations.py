@@ -79,7 +79,7 @@ class Call:
 
 
 Rule = Callable[[Call], list[Axes]]
-_RULES: dict[str, Rule | None] = {}
+_RULES: dict[str, Rule] = {}
 
 
 def rule_of(operation: Any) -> Rule | None:
