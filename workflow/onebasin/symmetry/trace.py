@@ -18,9 +18,10 @@ from torch.export.graph_signature import InputKind, InputSpec, OutputKind
 from torch.fx import Node
 
 from onebasin.errors import OnebasinError
+from onebasin.symmetry.call import Axes, Call
 from onebasin.symmetry.graph import capture
 from onebasin.symmetry.layout import Layout, Units, equate, extent, fix, fixed, free, free_units, resolve
-from onebasin.symmetry.operations import Axes, Call, rule_of
+from onebasin.symmetry.operations import rule_of
 from onebasin.symmetry.spec import Axis, Fixed, Group, Spec
 
 State = dict[str, Axes]
