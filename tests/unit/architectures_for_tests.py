@@ -208,6 +208,11 @@ def recurrent():
     )
 
 
+def mobilenet():
+    """MobileNetV2's first three stages."""
+    return models.MobileNetV2(num_classes=5, inverted_residual_setting=[[1, 16, 1, 1], [6, 24, 2, 2], [6, 32, 2, 2]])
+
+
 def dense_net():
     return models.DenseNet(growth_rate=4, block_config=(2, 2), num_init_features=8, num_classes=5)
 
@@ -247,12 +252,6 @@ RESNET50 = [64] + [
     for width, blocks in ((64, 3), (128, 4), (256, 6), (512, 3))
     for size in (width, width, 4 * width, *[width] * (2 * blocks - 2))
 ]
-MOBILENET = [32, 16] + [
-    size
-    for before, after, blocks in ((16, 24, 2), (24, 32, 3), (32, 64, 4), (64, 96, 3), (96, 160, 3), (160, 320, 1))
-    for size in (6 * before, after, *[6 * after] * (blocks - 1))
-] + [1280]  # fmt: skip
-
 ARCHITECTURES = {
     "MLP": Architecture(lambda: mlp((1, 2, 3), classes=4, width=5, depth=3), torch.zeros(2, 1, 2, 3), [5, 5, 5]),
     "VGG11": Architecture(lambda: vgg11(batch_norm=False), torch.zeros(2, 3, 32, 32), VGG),
@@ -260,7 +259,7 @@ ARCHITECTURES = {
     "ResNet20": Architecture(resnet20, IMAGES, [4] * 4 + [8] * 4 + [16] * 4),
     "ResNet18": Architecture(models.resnet18, LARGE, RESNET18),
     "ResNet50": Architecture(models.resnet50, LARGE, RESNET50),
-    "MobileNetV2": Architecture(models.mobilenet_v2, LARGE, MOBILENET),
+    "MobileNetV2": Architecture(mobilenet, LARGE, [32, 16, 96, 24, 144, 144, 32, 192, 1280]),
     "DenseNet": Architecture(dense_net, LARGE, [8, 16, 4, 16, 4, 8, 16, 4, 16, 4]),
     "squeeze and excitation": Architecture(squeeze_excite, IMAGES, [8, 4]),
     "LayerNorm": Architecture(layer_norm_net, SEQUENCES, [8, 10, 9]),

@@ -18,9 +18,16 @@ def stream(*key):
     return seeding.generator("test", *key)
 
 
+_specs: dict[tuple[str, tuple[int, ...]], Spec] = {}
+
+
 def spec_of(models: Models) -> Spec:
-    dtype = next(models.network.parameters()).dtype
-    return trace(models.network, models.example_input.to(dtype))
+    """Traced once for all networks that read the same: these say all about themselves when printed."""
+    key = repr(models.network), models.input_shape
+    if key not in _specs:
+        dtype = next(models.network.parameters()).dtype
+        _specs[key] = trace(models.network, models.example_input.to(dtype))
+    return _specs[key]
 
 
 def random_mlps(count, inputs=5, widths=(6, 4), classes=3, key=0, dtype=torch.float32) -> Models:

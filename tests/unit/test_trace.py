@@ -1,5 +1,6 @@
 """The symmetries of all kinds of networks follow from their graphs: they are right, and what is left out is said."""
 
+import functools
 import re
 import time
 from dataclasses import replace
@@ -16,6 +17,8 @@ from architectures_for_tests import (
     resnet20,
     tied_names,
 )
+from hypothesis import given, settings
+from random_networks import networks
 from torch import nn
 from torch.nn import functional as F
 
@@ -39,10 +42,14 @@ def build(function):
 def proven(network, example):
     """The spec of a network, after all that can be said of any spec was found true."""
     spec = trace(network, example)
+    assert_right(spec, network, example)
+    return spec
+
+
+def assert_right(spec, network, example):
     assert check(network, spec, example, stream()) <= 1e-9
     assert_every_group_moves_something(network, spec)
     assert_every_place_is_moved_or_accounted_for(network, spec)
-    return spec
 
 
 def assert_every_group_moves_something(network, spec):
@@ -65,6 +72,11 @@ def assert_every_place_is_moved_or_accounted_for(network, spec):
             assert length - len(places) <= 1 or (name, number) in accounted
 
 
+@functools.cache
+def spec_of(name):
+    return trace(ARCHITECTURES[name].network(), ARCHITECTURES[name].example)
+
+
 def names(spec):
     return [group.name for group in spec.groups]
 
@@ -80,8 +92,8 @@ def reason(spec, tensor, axis):
 @pytest.mark.parametrize("name", [name for name in ARCHITECTURES if name != "ResNet50"])
 def test_the_groups_of_an_architecture_are_found_and_proven(name):
     architecture = ARCHITECTURES[name]
-    spec = proven(architecture.network(), architecture.example)
-    assert [group.size for group in spec.groups] == architecture.sizes
+    assert [group.size for group in spec_of(name).groups] == architecture.sizes
+    assert_right(spec_of(name), architecture.network(), architecture.example)
 
 
 def test_resnet50_is_traced_in_five_seconds_and_checked_in_ten():
@@ -90,16 +102,16 @@ def test_resnet50_is_traced_in_five_seconds_and_checked_in_ten():
     start = time.process_time()
     spec = trace(network, architecture.example)
     traced = time.process_time()
-    assert check(network, spec, architecture.example, stream()) <= 1e-9
+    assert_right(spec, network, architecture.example)
     assert traced - start < 5
     assert time.process_time() - traced < 10
     assert [group.size for group in spec.groups] == architecture.sizes
-    assert_every_group_moves_something(network, spec)
-    assert_every_place_is_moved_or_accounted_for(network, spec)
 
 
-def spec_of(name):
-    return trace(ARCHITECTURES[name].network(), ARCHITECTURES[name].example)
+@settings(max_examples=10)
+@given(network_and_example=networks())
+def test_no_symmetry_is_made_up(network_and_example):
+    proven(*network_and_example)
 
 
 # What the groups look like
@@ -328,6 +340,12 @@ def test_what_is_not_in_the_state_dict_cannot_be_permuted(what):
     spec = proven(Constant(), VECTORS)
     assert names(spec) == []
     assert what == "literal" or reason(spec, "enter.weight", 0) == f"{what} is not in the state dict"
+
+
+def test_numbered_places_are_a_constant_of_their_own():
+    numbered = Lambda(lambda net, x: x + torch.arange(6))
+    spec = proven(nn.Sequential(nn.Linear(7, 6), numbered, nn.Linear(6, 2)), VECTORS)
+    assert reason(spec, "0.weight", 0) == "arange (1) makes a constant"
 
 
 def test_constants_that_are_all_alike_are_no_obstacle():

@@ -18,9 +18,10 @@ from torch.export.graph_signature import InputKind, InputSpec, OutputKind
 from torch.fx import Node
 
 from onebasin.errors import OnebasinError
+from onebasin.symmetry.call import Axes, Call
 from onebasin.symmetry.graph import capture
 from onebasin.symmetry.layout import Layout, Units, equate, extent, fix, fixed, free, free_units, resolve
-from onebasin.symmetry.operations import Axes, Call, rule_of
+from onebasin.symmetry.operations import rule_of
 from onebasin.symmetry.spec import Axis, Fixed, Group, Spec
 
 State = dict[str, Axes]
@@ -134,12 +135,11 @@ def _by_rule(node: Node, values: Mapping[Node, Any], shapes: Shapes) -> list[Axe
 
 def _unknown(node: Node, values: Mapping[Node, Any], shapes: Shapes) -> list[Axes | None]:
     """An operation that may do anything: all that it gets stays as it is, then so does what it returns."""
-    reason = f"the symmetry of {_place(node)} is not known"
-    if not _name(node).startswith("_assert"):
-        for argument in node.all_input_nodes:
-            given = values[argument]
-            for axes in given if type(given) is list else [given]:
-                _fix_all(axes or (), reason)
+    inputs = [] if _name(node).startswith("_assert") else [values[argument] for argument in node.all_input_nodes]
+    reason = f"the symmetry of {_place(node)} is not known" if inputs else f"{_place(node)} makes a constant"
+    for given in inputs:
+        for axes in given if type(given) is list else [given]:
+            _fix_all(axes or (), reason)
     return [None if shape is None else Axes(fixed(size, reason) for size in shape) for shape in shapes]
 
 
