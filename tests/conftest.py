@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-PROJECT = Path(__file__).parents[2]
+PROJECT = Path(__file__).parents[1]
 SMALL = PROJECT / "tests" / "workflow" / "small.yaml"
 VARIES = ("logs", "benchmarks", "timing")  # times, and what names them
 
