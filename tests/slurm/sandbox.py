@@ -32,7 +32,7 @@ def missing() -> list[str]:
 
 @contextlib.contextmanager
 def sandbox(folder: Path) -> Iterator[dict[str, str]]:
-    """Start the cluster with its state in `folder`, one at a time on a machine; yields the environment for its users."""
+    """Start the cluster with its state in `folder`, one at a time on a machine; yields its users' environment."""
     with _only_one(), contextlib.ExitStack() as daemons:
         _configure(folder)
         environment = {**os.environ, "PATH": f"{folder}/bin:{PATH}", "SLURM_CONF": f"{folder}/slurm.conf"}

@@ -10,13 +10,13 @@ import signal
 import subprocess
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
-from conftest import Clone
 from sandbox import missing, sandbox
 
 WITHOUT = ", ".join(missing())
@@ -52,7 +52,7 @@ class Job:
 
 @dataclass
 class Run:
-    clone: Clone
+    clone: Any  # of the project: what tests/conftest.py makes
     jobs: dict[str, list[Job]]  # by rule and wildcards, in the order in which they were submitted
     gpus: list[str]  # what CUDA_VISIBLE_DEVICES was in trainings that ran at the same time
     taken_back: int  # the number of the job that was requeued
@@ -66,8 +66,8 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]
 
 
 @pytest.fixture(scope="module")
-def run(cluster: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
-    clone = Clone(tmp_path_factory.mktemp("cluster"))
+def run(cluster: dict[str, str], new_clone: Callable[[str], Any]) -> Run:
+    clone = new_clone("cluster")
 
     def ask(*command: str) -> str:
         return subprocess.run(command, env=cluster, check=True, capture_output=True, text=True).stdout
@@ -92,7 +92,7 @@ def run(cluster: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> It
         number, state, partition, cpus, *others = line.split("|")
         job = Job(int(number), state, partition, int(cpus), *others)
         jobs[job.rule.removeprefix("rule_").replace("_wildcards_", " ")].append(job)
-    yield Run(clone, jobs, gpus, int(taken_back), ask("scontrol", "show", "job", taken_back))
+    return Run(clone, jobs, gpus, int(taken_back), ask("scontrol", "show", "job", taken_back))
 
 
 def stopped(process: subprocess.Popen, folder: Path, script: str, number: int) -> list[psutil.Process]:

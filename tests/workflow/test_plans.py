@@ -1,4 +1,4 @@
-"""What a run would do, by dry runs: on a cluster, with the configurations that are shipped, and with thousands of jobs."""
+"""What a run would do, by dry runs: on a cluster, with every configuration that is shipped, with many jobs."""
 
 import importlib.util
 import re
