@@ -25,6 +25,8 @@ PERMUTATIONS = "results/small/permutations/ste_mm/n2-t0.safetensors"
         ("name: mlp", "name: mpl", "network.name", "mlp"),
         ("name: digits", "name: digit", "data.name", "digits"),
         ("trials: 2", "trials: two", "trials", "integer"),
+        ("trials: 2", "trials: 2\n    resources: {trian: {runtime: 5}}", "resources.trian", "train"),
+        ("trials: 2", "trials: 2\n    resources: {train: {runtime: 0}}", "resources.train.runtime", "minimum of 1"),
         ("    counts: [2, 3]\n", "", "counts", "required"),
         ("  small:\n", "  Small Experiment:\n", "Small Experiment", "small letters"),
     ],

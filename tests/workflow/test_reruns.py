@@ -28,6 +28,13 @@ def test_more_seeds_a_job_train_nothing_again(copied):
     assert rules(copied.planned(), "train", "match", "merge") == set()
 
 
+def test_resources_rerun_nothing(copied):
+    needs = "{match: {mem_mb: 32000, runtime: 600}, sharpness: {mem_mb: 8000}, train: {runtime: 1}}"
+    copied.edit("small.yaml", "    trials: 2\n", f"    trials: 2\n    resources: {needs}\n")
+    done = copied.run("--dry-run")
+    assert "Nothing to be done" in done.stdout + done.stderr
+
+
 def test_a_setting_of_a_method_reruns_that_method(copied):
     copied.edit("small.yaml", "ste_mm: {epochs: 2}", "ste_mm: {epochs: 3}")
     planned = copied.planned()

@@ -15,12 +15,13 @@ for experiment in EXPERIMENTS.values():
             f"results/{experiment.name}/logs/merge/{{method}}-t{{trial}}.log",
         benchmark:
             f"results/{experiment.name}/benchmarks/merge/{{method}}-t{{trial}}.tsv"
+        group:
+            group_of(experiment, "merge")
         conda:
             CONDA
         threads: config["threads"]
         resources:
-            mem_mb=1000,
-            runtime=10,
+            **needs(experiment, "merge"),
             gpu=GPU,
         params:
             network=experiment["network"],
@@ -50,12 +51,13 @@ for experiment in EXPERIMENTS.values():
             f"results/{experiment.name}/logs/evaluate/{{method}}-t{{trial}}.log",
         benchmark:
             f"results/{experiment.name}/benchmarks/evaluate/{{method}}-t{{trial}}.tsv"
+        group:
+            group_of(experiment, "evaluate")
         conda:
             CONDA
         threads: config["threads"]
         resources:
-            mem_mb=1500,
-            runtime=60,
+            **needs(experiment, "evaluate"),
             gpu=GPU,
         params:
             experiment=experiment.name,
@@ -96,8 +98,7 @@ for experiment in EXPERIMENTS.values():
                 CONDA
             threads: config["threads"]
             resources:
-                mem_mb=1000,
-                runtime=60,
+                **needs(experiment, "landscape"),
                 gpu=GPU,
             params:
                 experiment=experiment.name,

@@ -30,8 +30,7 @@ for experiment in EXPERIMENTS.values():
                 CONDA
             threads: config["threads"]
             resources:
-                mem_mb=1500,
-                runtime=120,
+                **needs(experiment, "match"),
                 gpu=GPU,
             params:
                 experiment=experiment.name,
@@ -68,8 +67,7 @@ for experiment in EXPERIMENTS.values():
                 CONDA
             threads: config["threads"]
             resources:
-                mem_mb=1500,
-                runtime=60,
+                **needs(experiment, "acceleration"),
                 gpu=GPU,
             params:
                 experiment=experiment.name,

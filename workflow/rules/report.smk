@@ -128,7 +128,7 @@ rule provenance:
         runtime=10,
         gpu=0,
     params:
-        config=config,
+        config=DECISIVE,
         compute=COMPUTE,
         code=code("provenance.py"),
     script:

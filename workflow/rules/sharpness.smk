@@ -15,12 +15,13 @@ for experiment in EXPERIMENTS.values():
             f"results/{experiment.name}/logs/sharpness/parents-t{{trial}}.log",
         benchmark:
             f"results/{experiment.name}/benchmarks/sharpness/parents-t{{trial}}.tsv"
+        group:
+            group_of(experiment, "sharpness")
         conda:
             CONDA
         threads: config["threads"]
         resources:
-            mem_mb=1500,
-            runtime=120,
+            **needs(experiment, "sharpness"),
             gpu=GPU,
         params:
             seed=experiment["seed"],
@@ -48,12 +49,13 @@ for experiment in EXPERIMENTS.values():
             f"results/{experiment.name}/benchmarks/sharpness/{{method}}-t{{trial}}.tsv"
         wildcard_constraints:
             method="|".join(experiment["methods"]),
+        group:
+            group_of(experiment, "sharpness")
         conda:
             CONDA
         threads: config["threads"]
         resources:
-            mem_mb=1500,
-            runtime=120,
+            **needs(experiment, "sharpness"),
             gpu=GPU,
         params:
             experiment=experiment.name,

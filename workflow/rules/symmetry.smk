@@ -16,8 +16,7 @@ for experiment in EXPERIMENTS.values():
             CONDA
         threads: config["threads"]
         resources:
-            mem_mb=2000,
-            runtime=30,
+            **needs(experiment, "symmetries"),
             gpu=0,
         params:
             network=experiment["network"],

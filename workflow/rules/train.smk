@@ -38,8 +38,7 @@ for experiment in EXPERIMENTS.values():
             CONDA
         threads: config["threads"]
         resources:
-            mem_mb=1000,
-            runtime=30,
+            **needs(experiment, "data"),
             gpu=0,
         params:
             data=experiment.data,
@@ -67,8 +66,7 @@ for experiment in EXPERIMENTS.values():
                 CONDA
             threads: config["threads"]
             resources:
-                mem_mb=1500,
-                runtime=60,
+                **needs(experiment, "train"),
                 gpu=GPU,
             params:
                 experiment=experiment.name,

@@ -5,11 +5,12 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-PROJECT = Path(__file__).parents[2]
+PROJECT = Path(__file__).parents[1]
 SMALL = PROJECT / "tests" / "workflow" / "small.yaml"
 VARIES = ("logs", "benchmarks", "timing")  # times, and what names them
 
@@ -72,9 +73,15 @@ class Clone:
 
 
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Clone:
+def new_clone(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Clone]:
+    """Makes clones without results, for fixtures that live longer than a test."""
+    return lambda name: Clone(tmp_path_factory.mktemp(name))
+
+
+@pytest.fixture(scope="session")
+def finished(new_clone: Callable[[str], Clone]) -> Clone:
     """A clone in which the small experiment was run with two cores. Tests leave it as it is."""
-    clone = Clone(tmp_path_factory.mktemp("finished"))
+    clone = new_clone("finished")
     clone.make()
     return clone
 

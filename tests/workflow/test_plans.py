@@ -1,0 +1,83 @@
+"""What a run would do, by dry runs: on a cluster, with every configuration that is shipped, with many jobs."""
+
+import importlib.util
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+CONFIGS = Path(__file__).parents[2] / "config"
+SHIPPED = sorted(path.name for path in CONFIGS.glob("*.yaml") if "experiments" in yaml.safe_load(path.read_text()))
+SLURM = ("--dry-run", "--profile", "workflow/profiles/slurm")
+needs_plugin = pytest.mark.skipif(
+    importlib.util.find_spec("snakemake_executor_plugin_slurm") is None,
+    reason="needs snakemake-executor-plugin-slurm",
+)
+
+
+def jobs_of(plan, rule):
+    """The blocks that a dry run prints for the jobs of a rule, as dictionaries."""
+    blocks = re.findall(rf"^ *(?:local)?rule {rule}:\n((?: +[a-z]+: .*\n)+)", plan, re.MULTILINE)
+    assert blocks, f"no job of {rule}"
+    return [dict(line.strip().split(": ", 1) for line in block.splitlines()) for block in blocks]
+
+
+def groups_of(plan):
+    """The rules of each group of jobs that a dry run prints."""
+    blocks = re.findall(r"Group job \w+ .*:\n((?: .*\n|\n)+)", plan)
+    return [sorted(re.findall(r"^ +rule (\w+):", block, re.MULTILINE)) for block in blocks]
+
+
+@needs_plugin
+@pytest.mark.parametrize("config", SHIPPED)
+def test_a_cluster_takes_every_configuration_that_is_shipped(fresh, config):
+    done = fresh.run(*SLURM, config=f"config/{config}")
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "This was a dry-run" in done.stdout + done.stderr
+
+
+@needs_plugin
+def test_an_experiment_says_what_its_stages_need(fresh):
+    need = "{match: {mem_mb: 32000, runtime: 600}, sharpness: {mem_mb: 8000}}"
+    fresh.edit("small.yaml", "    trials: 2\n", f"    trials: 2\n    resources: {need}\n")
+    done = fresh.run(*SLURM)
+    plan = done.stdout + done.stderr
+    for rule, needs in [
+        ("match_small_ste", {"mem_mb=32000", "runtime=600"}),
+        ("sharpness_small", {"mem_mb=8000", "runtime=60"}),
+        ("evaluate_small", {"mem_mb=1500", "runtime=30"}),
+    ]:
+        assert all(needs <= set(job["resources"].split(", ")) for job in jobs_of(plan, rule))
+
+
+@needs_plugin
+def test_a_stage_that_is_not_small_has_jobs_of_its_own(fresh):
+    """And what is left of a trial's group is a pair of jobs for every method."""
+    fresh.edit("small.yaml", "    trials: 2\n", "    trials: 2\n    resources: {sharpness: {runtime: 300}}\n")
+    done = fresh.run(*SLURM)
+    assert groups_of(done.stdout + done.stderr) == [["evaluate_small", "merge_small"]] * 8
+
+
+@needs_plugin
+def test_with_a_gpu_only_jobs_that_wait_for_each_other_share_one(fresh):
+    done = fresh.run(*SLURM, "--config", "device=cuda")
+    plan = done.stdout + done.stderr
+    assert groups_of(plan) == [["evaluate_small", "merge_small"]] * 8
+    assert all("gpu=1" in job["resources"] for job in jobs_of(plan, "train_small_0") + jobs_of(plan, "sharpness_small"))
+    assert all("gpu=0" in job["resources"] for job in jobs_of(plan, "table_small_merged"))
+
+
+def test_a_thousand_jobs_are_planned(fresh):
+    """How many follow from the configuration; README, On a cluster, says how long ten times as many take."""
+    config = yaml.safe_load((fresh.folder / "small.yaml").read_text())
+    seeds, counts, trials = 200, [2, 3, 4, 5], 40
+    config["experiments"]["small"] |= {"seeds": list(range(seeds)), "counts": counts, "trials": trials}
+    config["experiments"]["small"]["training"]["seeds_per_job"] = 1
+    (fresh.folder / "small.yaml").write_text(yaml.safe_dump(config))
+    planned = fresh.planned()
+    assert sum(number for rule, number in planned.items() if rule.startswith("train")) == seeds
+    assert planned["match_small_ste_mm"] == len(counts) * trials
+    assert planned["match_small_ste"] == planned["acceleration_small"] == planned["sharpness_parents_small"] == trials
+    assert planned["merge_small"] == planned["evaluate_small"] == planned["sharpness_small"] == 4 * trials
+    assert planned.total() > 1000
