@@ -12,7 +12,8 @@ def rules(planned, *prefixes):
 
 def test_a_new_seed_trains_alone(copied):
     copied.edit("small.yaml", "seeds: [0, 1, 2, 3, 4, 5]", "seeds: [0, 1, 2, 3, 4, 5, 6]")
-    assert copied.planned() == {"train_small_6": 1, "provenance": 1}
+    table = {"table_small_history": 1, "figure_small_training": 1}
+    assert copied.planned() == {"train_small_6": 1, "provenance": 1} | table
 
 
 def test_a_new_seed_of_a_half_full_stack_trains_alone(copied):
