@@ -12,7 +12,7 @@ from torch.func import functional_call
 from onebasin import artifacts, seeding
 from onebasin.errors import OnebasinError
 from onebasin.networks import build_network
-from onebasin.products import FastLinear
+from onebasin.products import fast_linear
 from onebasin.symmetry.apply import Parameters
 
 
@@ -71,7 +71,7 @@ def initial(network: nn.Module) -> Parameters:
 
 def forward(network: nn.Module, parameters: Parameters, images: Tensor) -> Tensor:
     """Logits `[n, classes]` of the network with the given parameters."""
-    with FastLinear():
+    with fast_linear():
         return functional_call(network, parameters, (images,))
 
 

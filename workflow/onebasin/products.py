@@ -1,11 +1,15 @@
 """Matrix products on the CPU by the library that is fastest there.
 
 torch multiplies float32 matrices with MKL, which keeps to 256-bit instructions on AMD's processors; oneDNN, which torch
-takes for convolutions, uses what the processor has. Measured on one core of an AMD EPYC with AVX-512, 512 x 512: MKL
-100 GFLOP/s, oneDNN 230. Anything but float32 on a CPU is left to torch.
+takes for convolutions, uses what the processor has. Measured on one core with AVX-512, 512 x 512: on an AMD EPYC MKL
+100 GFLOP/s and oneDNN 230; on an Intel Xeon both 150, but oneDNN copies a transposed matrix first and makes a new one
+of every sum, which costs a search 15 % of its time. So oneDNN multiplies on AMD's processors, and there only float32.
 """
 
+import functools
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-NARROW = 32  # units; a product with a smaller matrix takes MKL no longer
+NARROW = 32  # units, or terms of a sum; a product with a smaller matrix takes MKL no longer
 
 
 def add_product(total: Tensor | None, left: Tensor, right: Tensor) -> Tensor:
@@ -21,19 +25,22 @@ def add_product(total: Tensor | None, left: Tensor, right: Tensor) -> Tensor:
 
     What is in `total` may be overwritten; no gradient passes.
     """
-    if not _by_onednn(left, right):
+    if left.shape[2] < NARROW or not _by_onednn(left, right):
         return torch.bmm(left, right.mT) if total is None else total.baddbmm_(left, right.mT)
     sums = [None] * len(left) if total is None else total
     found = [_product(a, b, c) for a, b, c in zip(left, right, sums, strict=True)]
     return found[0][None] if len(found) == 1 else torch.stack(found)
 
 
-class FastLinear(TorchFunctionMode):
+def fast_linear() -> AbstractContextManager[Any]:
     """Within this context linear layers take the fast product, in the pass and in its derivatives of any order.
 
     Not for `torch.func.jvp` and `vmap`, which such a layer does not know.
     """
+    return _FastLinear() if _onednn_is_faster() else nullcontext()
 
+
+class _FastLinear(TorchFunctionMode):
     def __torch_function__(
         self, func: Callable[..., Any], types: Iterable[type], args: tuple = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
@@ -81,4 +88,13 @@ def _product(left: Tensor, right: Tensor, total: Tensor | None = None, bias: Ten
 
 def _by_onednn(*tensors: Tensor) -> bool:
     plain = all(tensor.device.type == "cpu" and tensor.dtype == torch.float32 for tensor in tensors)
-    return plain and torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+    return plain and _onednn_is_faster()
+
+
+@functools.cache
+def _onednn_is_faster() -> bool:
+    try:
+        amd = "AuthenticAMD" in Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:  # not Linux
+        return False
+    return amd and torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from onebasin import seeding
 from onebasin.data import Split
 from onebasin.errors import OnebasinError
-from onebasin.products import FastLinear
+from onebasin.products import fast_linear
 from onebasin.symmetry.apply import Parameters
 
 BATCH = 2048
@@ -255,7 +255,7 @@ def _evaluating(network: nn.Module) -> Iterator[None]:
     network.eval()
     network.zero_grad(set_to_none=True)
     try:
-        with torch.enable_grad(), FastLinear():
+        with torch.enable_grad(), fast_linear():
             yield
     finally:
         for module, training in modes:

@@ -22,7 +22,7 @@ from onebasin.data import Data, batches
 from onebasin.errors import OnebasinError
 from onebasin.evaluation import measure
 from onebasin.models import Models, initial, new_network, stacked
-from onebasin.products import FastLinear
+from onebasin.products import fast_linear
 from onebasin.progress import track
 from onebasin.seeding import generator
 from onebasin.symmetry.apply import Parameters
@@ -145,7 +145,7 @@ class _Run:
             images = augment(images, self.settings["augmentation"], self.streams["augmentation"], self.data.black)
         images = images.contiguous(memory_format=self._layout) if images.dim() == 4 else images
         bf16 = self.device.type == "cuda" and self.settings.get("precision") == "bf16"
-        with torch.autocast("cuda", torch.bfloat16) if bf16 else contextlib.nullcontext(), FastLinear():
+        with torch.autocast("cuda", torch.bfloat16) if bf16 else contextlib.nullcontext(), fast_linear():
             logits = self._forward(images)
         loss = F.cross_entropy(logits.float(), labels)
         self.optimizer.zero_grad()
