@@ -18,8 +18,9 @@ The start at the identity and the limit of steps are those of the released code.
 gain less than 1e-6, is taken relative to the value of f that no P can exceed.
 """
 
+import functools
 import itertools
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -79,7 +80,9 @@ class FrankWolfe:
         self._soft = {name: SoftTensor(stack[name], spec.axes_of(name)) for name in stack if spec.axes_of(name)}
         some = next(iter(stack.values()))
         start = identity(spec, len(some), some.device)
-        self.matrices = {name: torch.eye(index.shape[1]).to(some).repeat(len(some), 1, 1) for name, index in start.items()}
+        self.matrices = {
+            name: torch.eye(index.shape[1]).to(some).repeat(len(some), 1, 1) for name, index in start.items()
+        }
         self._vertices = start
         self._duals: dict[str, Duals] = {}
         self._assignments = self._row_scans = 0
@@ -89,11 +92,12 @@ class FrankWolfe:
     def step(self) -> float:
         """Take one step; how much the objective gained."""
         self._vertices = {group.name: self._best(group.name, self.gradient(group)) for group in self._spec.groups}
-        line = sum((soft.line(self._vertices) for soft in self._soft.values()), Polynomial([0.0]))
+        ways = {name: soft.ways(self._vertices) for name, soft in self._soft.items()}
+        line = sum((soft.line(ways[name]) for name, soft in self._soft.items()), Polynomial([0.0]))
         length = best_step(line)
         if length > 0:
-            for soft in self._soft.values():
-                soft.move(self._vertices, length)
+            for name, soft in self._soft.items():
+                soft.move(self._vertices, ways.pop(name), length)
             for name, matrix in self.matrices.items():
                 chosen = self._vertices[name][:, :, None]
                 matrix.mul_(1 - length).scatter_(2, chosen, matrix.gather(2, chosen) + length)
@@ -135,12 +139,8 @@ class SoftTensor:
     """
 
     def __init__(self, stack: Tensor, axes: Mapping[int, Parts]) -> None:
-        self._axes = axes
-        self._soft = {chosen: stack for chosen in _choices(axes)}
-
-    @property
-    def _whole(self) -> frozenset[int]:
-        return frozenset(self._axes)
+        self._axes, self._whole = axes, frozenset(axes)
+        self._soft = {chosen: stack.clone() if chosen else stack for chosen in _choices(self._whole)}
 
     def factors(self, axis: Axis, group: Group) -> tuple[Tensor, Tensor]:
         """Two stacks `[N, n, rest]`: the product of the first with the second, transposed, is the derivative of the
@@ -149,42 +149,49 @@ class SoftTensor:
         others = soft.sum(dim=0, keepdim=True) - soft
         return units_of(others, axis, group), units_of(self._soft[self._whole - {axis.axis}], axis, group)
 
-    def line(self, vertices: Mapping[str, Tensor]) -> Polynomial:
-        """This tensor's part of the objective on the way from P to the permutations `vertices`, by t."""
-        ways = self._ways(self._whole, vertices)
-        own = total = torch.zeros(())
-        for parts in zip(*ways, strict=True):  # one model after the other, in float64
-            flat = torch.stack([part.flatten() for part in parts]).double()
-            own, total = own + (flat @ flat.T).cpu(), total + flat
-        gram = ((total @ total.T).cpu() - own) / 2
-        degree = len(self._axes)
-        basis = [Polynomial([1.0, -1.0]) ** (degree - moved) * Polynomial([0.0, 1.0]) ** moved for moved in range(degree + 1)]
-        pairs = itertools.product(range(degree + 1), repeat=2)
-        return sum((float(gram[i, j]) * basis[i] * basis[j] for i, j in pairs), Polynomial([0.0]))
+    def ways(self, vertices: Mapping[str, Tensor]) -> list[Tensor]:
+        """What `line` and `move` take: the tensor `[N, ...]` with V = `vertices` on some of its axes, P on the others.
 
-    def move(self, vertices: Mapping[str, Tensor], length: float) -> None:
-        """Go the part `length` of the way from P to `vertices`."""
-        for chosen in sorted(self._soft, key=len, reverse=True):  # each is made of itself and of smaller choices
-            degree = len(chosen)
-            weights = [(1 - length) ** (degree - moved) * length**moved for moved in range(degree + 1)]
-            if degree:
-                self._soft[chosen] = sum(w * way for w, way in zip(weights, self._ways(chosen, vertices), strict=True))
+        Number k sums over all choices of k axes; with (1 - t)^(axes - k) t^k as weights, the sum over k is the tensor
+        with (1 - t) P + t V on all axes.
+        """
+        return self._ways(self._whole, vertices)
+
+    def line(self, ways: Sequence[Tensor]) -> Polynomial:
+        """This tensor's part of the objective on the way from P to V, by t. Inner products are summed in float64."""
+        rows = torch.empty(len(ways), ways[0][0].numel(), dtype=torch.float64, device=ways[0].device)
+        total, products = torch.zeros_like(rows), torch.zeros(len(ways), len(ways), dtype=torch.float64)
+        for parts in zip(*ways, strict=True):  # one model after the other
+            for row, part in zip(rows, parts, strict=True):
+                row.copy_(part.flatten())
+            total += rows
+            products -= (rows @ rows.T).cpu()
+        products += (total @ total.T).cpu()
+        return _polynomial(products.numpy() / 2)
+
+    def move(self, vertices: Mapping[str, Tensor], ways: Sequence[Tensor], length: float) -> None:
+        """Go the part `length` of the way from P to V, to which `ways` lead."""
+        for chosen in reversed(_choices(self._whole)):  # large ones first: they are made of smaller ones
+            if chosen:
+                own = ways if chosen == self._whole else self._ways(chosen, vertices)
+                soft = self._soft[chosen].mul_((1 - length) ** len(chosen))
+                for moved, way in enumerate(own[1:], start=1):
+                    soft.add_(way, alpha=(1 - length) ** (len(chosen) - moved) * length**moved)
 
     def _ways(self, chosen: frozenset[int], vertices: Mapping[str, Tensor]) -> list[Tensor]:
-        """Number k `[N, ...]` is the sum over all k of the chosen axes of the tensor with V on these, P on the others.
-
-        With (1 - t)^(chosen - k) t^k as weights they make the tensor with (1 - t) P + t V on all chosen axes.
-        """
+        found = {moved: self._permuted(self._soft[chosen - moved], moved, vertices) for moved in _choices(chosen)}
         return [
-            sum(self._permuted(self._soft[chosen - moved], moved, vertices) for moved in _choices(chosen, number))
+            functools.reduce(Tensor.add_, [way for moved, way in found.items() if len(moved) == number])
             for number in range(len(chosen) + 1)
         ]
 
     def _permuted(self, stack: Tensor, axes: frozenset[int], vertices: Mapping[str, Tensor]) -> Tensor:
         for axis in axes:
-            own = [{name: index[model] for name, index in vertices.items()} for model in range(len(stack))]
-            places = [places_of(self._axes[axis], indices, stack.shape[axis + 1]) for indices in own]
-            stack = torch.stack([one.index_select(axis, where) for one, where in zip(stack, places, strict=True)])
+            result = torch.empty_like(stack)
+            for model, (before, after) in enumerate(zip(stack, result, strict=True)):
+                own = {name: index[model] for name, index in vertices.items()}
+                torch.index_select(before, axis, places_of(self._axes[axis], own, before.shape[axis]), out=after)
+            stack = result
         return stack
 
 
@@ -195,6 +202,21 @@ def best_step(line: Polynomial) -> float:
     return max([0.0, *inner, 1.0], key=line)
 
 
-def _choices(axes, number=None):
-    numbers = range(len(axes) + 1) if number is None else [number]
-    return [frozenset(chosen) for k in numbers for chosen in itertools.combinations(sorted(axes), k)]
+def _polynomial(products: np.ndarray) -> Polynomial:
+    """The sum over i, j of products[i, j] (1 - t)^(2 k - i - j) t^(i + j), with k = len(products) - 1."""
+    degree = 2 * (len(products) - 1)
+    by_power = [np.fliplr(products).trace(len(products) - 1 - power) for power in range(degree + 1)]
+    return Polynomial(np.array(by_power) @ _basis(degree))
+
+
+@functools.cache
+def _basis(degree: int) -> np.ndarray:
+    """Row s: the coefficients of (1 - t)^(degree - s) t^s."""
+    rows = [Polynomial([1.0, -1.0]) ** (degree - s) * Polynomial([0.0, 1.0]) ** s for s in range(degree + 1)]
+    return np.stack([row.coef for row in rows])
+
+
+def _choices(axes: Iterable[int]) -> list[frozenset[int]]:
+    """All subsets, small ones first."""
+    ordered = sorted(axes)
+    return [frozenset(some) for k in range(len(ordered) + 1) for some in itertools.combinations(ordered, k)]
