@@ -8,7 +8,9 @@ so that going round any cycle of models changes nothing. Over doubly stochastic 
 
 A step finds, for every model and group, the permutation V of the largest product with the gradient, and takes all of
 them from P to (1 - t) P + t V, with the t in [0, 1] that is best. In the end every P is rounded to the permutation
-nearest to it.
+nearest to it. Two models are matched as in the paper's form for pairs: the first one is the universe, its P stays. If
+both moved, the best V of the one would undo that of the other, and the step would end half way, where neither knows
+which of them is to move.
 
 Two things make a step cheap. Along it, Y is a polynomial in t, and so is f, of twice the number of permuted axes (4 for
 a matrix), with inner products for coefficients. And P starts at the identity, so that no product with it is ever
@@ -31,6 +33,7 @@ from torch import Tensor
 from onebasin.data import Data
 from onebasin.matching.assignment import Duals, solve
 from onebasin.matching.cost import units_of
+from onebasin.matching.weight import POOLED_SIZE
 from onebasin.models import Models
 from onebasin.products import add_product
 from onebasin.progress import track
@@ -70,28 +73,28 @@ class FrankWolfe:
 
     Attributes:
         matrices: P `[N, n, n]` of every group: row = unit of the universe, column = unit of the model.
-        value: the objective f.
         largest: a value that f cannot exceed: (N - 1) / 2 times the squared norm of all models' permuted tensors.
     """
 
     def __init__(self, stack: Mapping[str, Tensor], spec: Spec) -> None:
         """`stack` `[N, ...]` are the weights. Tensors that it lacks (running statistics) do not count."""
-        self._spec = spec
+        self._spec, self._models = spec, len(next(iter(stack.values())))
+        self._moving = slice(1 if self._models == 2 else 0, None)
         self._soft = {name: SoftTensor(stack[name], spec.axes_of(name)) for name in stack if spec.axes_of(name)}
         some = next(iter(stack.values()))
-        start = identity(spec, len(some), some.device)
+        self._vertices = identity(spec, self._models, some.device)
         self.matrices = {
-            name: torch.eye(index.shape[1]).to(some).repeat(len(some), 1, 1) for name, index in start.items()
+            group.name: torch.eye(group.size, dtype=some.dtype, device=some.device).repeat(self._models, 1, 1)
+            for group in spec.groups
         }
-        self._vertices = start
         self._duals: dict[str, Duals] = {}
         self._assignments = self._row_scans = 0
         norms = sum(float(stack[name].double().square().sum()) for name in self._soft)
-        self.largest = (len(some) - 1) / 2 * norms
+        self.largest = (self._models - 1) / 2 * norms
 
     def step(self) -> float:
         """Take one step; how much the objective gained."""
-        self._vertices = {group.name: self._best(group.name, self.gradient(group)) for group in self._spec.groups}
+        self._vertices = {group.name: self._best(group, self.gradient(group)) for group in self._spec.groups}
         ways = {name: soft.ways(self._vertices) for name, soft in self._soft.items()}
         line = sum((soft.line(ways[name]) for name, soft in self._soft.items()), Polynomial([0.0]))
         length = best_step(line)
@@ -104,30 +107,33 @@ class FrankWolfe:
         return float(line(length) - line(0))
 
     def gradient(self, group: Group) -> Tensor:
-        """The derivative `[N, n, n]` of the objective by the matrices of `group`."""
+        """The derivative `[k, n, n]` of the objective by the matrices of `group`, of the k models that move."""
         total: Tensor | None = None
         for axis in group.axes:
             if axis.tensor in self._soft:
-                total = add_product(total, *self._soft[axis.tensor].factors(axis, group))
+                total = add_product(total, *self._soft[axis.tensor].factors(axis, group, self._moving))
         assert total is not None, f"group {group.name} acts on no weights"
         return total
 
     def rounded(self) -> Indices:
         """The permutations `[N, n]` nearest to the matrices."""
-        return {name: self._best(name, matrix) for name, matrix in self.matrices.items()}
+        self._duals.clear()  # those of gradients say nothing here
+        return {group.name: self._best(group, self.matrices[group.name][self._moving]) for group in self._spec.groups}
 
     def work(self, steps: int) -> dict[str, int]:
         """What the search took, for its artifact."""
         return {"steps": steps, "assignments": self._assignments, "row_scans": self._row_scans}
 
-    def _best(self, name: str, gains: Tensor) -> Tensor:
-        """The permutations `[N, n]` of the largest gains `[N, n, n]`."""
-        old = self._vertices[name]
-        found = solve(gains.neg().cpu().numpy(), self._duals.get(name), old.cpu().numpy())
-        self._duals[name] = found.duals
-        self._assignments += len(gains)
+    def _best(self, group: Group, gains: Tensor) -> Tensor:
+        """Permutations `[N, n]`: for the k models that move those of the largest gains `[k, n, n]`, else the old."""
+        old = self._vertices[group.name]
+        threads = torch.get_num_threads() if group.size >= POOLED_SIZE else 1
+        costs, previous = gains.neg().cpu().numpy(), old[self._moving].cpu().numpy()
+        found = solve(costs, self._duals.get(group.name), previous, threads=threads)
+        self._duals[group.name] = found.duals
+        self._assignments += len(costs)
         self._row_scans += int(found.row_scans.sum())
-        return torch.from_numpy(found.columns).to(old.device)
+        return torch.cat([old[: self._moving.start], torch.from_numpy(found.columns).to(old.device)])
 
 
 class SoftTensor:
@@ -142,12 +148,12 @@ class SoftTensor:
         self._axes, self._whole = axes, frozenset(axes)
         self._soft = {chosen: stack.clone() if chosen else stack for chosen in _choices(self._whole)}
 
-    def factors(self, axis: Axis, group: Group) -> tuple[Tensor, Tensor]:
-        """Two stacks `[N, n, rest]`: the product of the first with the second, transposed, is the derivative of the
-        objective by P of `group` on `axis`."""
-        soft = self._soft[self._whole]
-        others = soft.sum(dim=0, keepdim=True) - soft
-        return units_of(others, axis, group), units_of(self._soft[self._whole - {axis.axis}], axis, group)
+    def factors(self, axis: Axis, group: Group, models: slice) -> tuple[Tensor, Tensor]:
+        """Two stacks `[k, n, rest]` for k of the models: the product of the first with the second, transposed, is the
+        derivative of the objective by P of `group` on `axis`."""
+        soft, without = self._soft[self._whole], self._soft[self._whole - {axis.axis}]
+        others = soft.sum(dim=0, keepdim=True) - soft[models]
+        return units_of(others, axis, group), units_of(without[models], axis, group)
 
     def ways(self, vertices: Mapping[str, Tensor]) -> list[Tensor]:
         """What `line` and `move` take: the tensor `[N, ...]` with V = `vertices` on some of its axes, P on the others.
