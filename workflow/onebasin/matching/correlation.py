@@ -135,9 +135,8 @@ See = Callable[[Group, str, Tensor, Axis], None]
 
 
 class _Watch(TorchFunctionMode):
-    """Within this context, `see(group, role, tensor, axis)` is called when a layer takes in or puts out a group's units.
-
-    The role is `reads` or `writes`; how the units lie in the tensor, `axis` says.
+    """Within this context, `see(group, role, tensor, axis)` is called when a layer takes in or puts out a group's units
+    (role `reads` or `writes`). How the units lie in the tensor, `axis` says.
     """
 
     def __init__(self, spec: Spec, parameters: Mapping[str, Tensor], see: See) -> None:
