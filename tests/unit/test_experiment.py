@@ -37,7 +37,7 @@ def changed(path, value):
     *parents, key = path.split(".")
     place = config
     for parent in parents:
-        place = place[parent]
+        place = place.setdefault(parent, {})  # a method that it lacks
     if value is REMOVED:
         del place[key]
     else:
@@ -261,6 +261,8 @@ MISSPELT = [
     (f"{DIGITS}.training.learning_rate", 0.1, "allowed: optimizer, lr, momentum, weight_decay, batch, epochs"),
     (f"{DIGITS}.methods.naive.epochs", 1, "no such key"),
     (f"{DIGITS}.methods.weight_matching.max_round", 1, "did you mean max_rounds?"),
+    (f"{DIGITS}.methods.activation_matching.image", 100, "did you mean images?"),
+    (f"{DIGITS}.methods.c2m3.max_step", 100, "did you mean max_steps?"),
     (f"{DIGITS}.methods.ste.epoch", 1, "did you mean epochs?"),
     (f"{DIGITS}.methods.ste_mm.weight", "equal", "did you mean weights?"),
     (f"{DIGITS}.interpolation.point", 5, "did you mean points?"),
@@ -300,6 +302,9 @@ WRONG = [
     (f"{DIGITS}.methods.ste_mm.weights", "uniform", ["'uniform'", "random", "equal"]),
     (f"{DIGITS}.methods.ste_mm.epochs", True, ["True", "integer"]),
     (f"{DIGITS}.methods.ste_mm.warm_start", "yes", ["'yes'", "boolean"]),
+    (f"{DIGITS}.methods.activation_matching.images", 0, ["0", "1"]),
+    (f"{DIGITS}.methods.activation_matching.batch", 1.5, ["1.5", "integer"]),
+    (f"{DIGITS}.methods.c2m3.max_steps", None, ["None", "integer"]),
     (f"{DIGITS}.sharpness.split", "validation", ["'validation'", "train", "test"]),
     (f"{DIGITS}.methods.ste_nm", {"epochs": 3}, ["function", "ste_mm"]),
     (f"{DIGITS}.methods.mine.function", "search", ["'search'"]),

@@ -1,7 +1,7 @@
 """What all figures share: one look a method, axes that name their units, and files that repeat byte for byte.
 
 A method looks the same in every figure, whichever others are drawn beside it: colour, marker and dashes depend on its
-name alone. The four built-in methods differ in lightness too, so that they can be told apart in grey.
+name alone. The built-in methods differ in lightness too, so that they can be told apart in grey.
 """
 
 import functools
@@ -82,10 +82,12 @@ class MethodStyle(NamedTuple):
 METHODS = {
     "naive": MethodStyle("#808080", "X", (1.2, 1.2)),
     "weight_matching": MethodStyle("#e69f00", "s", (5, 1.5)),
+    "activation_matching": MethodStyle("#7fdcc4", "d", (2.5, 1)),
+    "c2m3": MethodStyle("#001a33", "*", (5, 1.2, 1.2, 1.2, 1.2, 1.2)),
     "ste": MethodStyle("#0077bb", "^", (5, 1.2, 1.2, 1.2)),
     "ste_mm": MethodStyle("#7a0f3c", "o", ()),
 }
-LABELS = {"naive": "naive", "weight_matching": "weight matching", "ste": "STE (pairwise)", "ste_mm": "STE-MM"}
+LABELS = {"c2m3": "C2M3", "ste": "STE (pairwise)", "ste_mm": "STE-MM"}
 
 OTHER_COLOURS = ("#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#332288", "#999933", "#aa4499", "#44aa99")
 OTHER_MARKERS = ("D", "v", "P", "p", "<", "h", ">")

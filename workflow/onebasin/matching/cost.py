@@ -46,7 +46,7 @@ def gains(
     for axis in group.axes:
         if axis.tensor in target:
             ours, theirs = target[axis.tensor], _permute_others(source[axis.tensor], axis, spec, indices)
-            total = add_product(total, _units(ours, axis, group), _units(theirs, axis, group))
+            total = add_product(total, units_of(ours, axis, group), units_of(theirs, axis, group))
     assert total is not None, f"group {group.name} acts on no weights"
     return total
 
@@ -151,7 +151,7 @@ class Costs:
         ours = target.index_select(part.axis, places[:, units].flatten())
         theirs = source.index_select(part.axis, places[:, new].flatten())
         theirs -= source.index_select(part.axis, places[:, old].flatten())
-        change = add_product(None, _units(ours[None], axis, group), _units(theirs[None], axis, group))
+        change = add_product(None, units_of(ours[None], axis, group), units_of(theirs[None], axis, group))
         self._costs[group.name][model] -= change[0]
 
 
@@ -175,7 +175,7 @@ def kept_groups(stack: Mapping[str, Tensor], spec: Spec, at_once: int) -> set[st
     return kept
 
 
-def _units(stack: Tensor, axis: Axis, group: Group) -> Tensor:
+def units_of(stack: Tensor, axis: Axis, group: Group) -> Tensor:
     """`[k, n, rest]`: everything that belongs to each unit along `axis`."""
     number = axis.axis + 1
     if not (axis.is_plain() and stack.shape[number] == group.size):
