@@ -24,11 +24,13 @@ from onebasin.experiment import (
 from onebasin.fingerprint import fingerprint
 from onebasin.jobs import device_named
 from onebasin.registry import builtins
+from onebasin.repeated_keys import refuse_repeated_keys
 
 MODEL_FILE = "results/{experiment}/models/seed-{seed}.safetensors"
 STACKS_FILE = "results/{experiment}/models/stacks.json"
 
 try:
+    refuse_repeated_keys(workflow.configfiles)
     validate(config, "../schemas/config.schema.yaml")
     EXPERIMENTS = read_experiments(config)
     require_checkpoints(EXPERIMENTS, MODEL_FILE)
