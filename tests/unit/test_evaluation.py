@@ -68,7 +68,7 @@ def test_the_size_of_a_batch_does_not_matter(monkeypatch, batch):
     models, data = random_mlps(1), random_data(test=50)
     expected = measure(models.network, models[0], data.test)
     calls = []
-    monkeypatch.setattr(evaluation, "BATCH", batch)
+    monkeypatch.setattr(evaluation, "VALUES", 5 * batch)
     monkeypatch.setattr(evaluation, "forward", lambda *args: (calls.append(len(args[-1])), forward(*args))[1])
     assert measure(models.network, models[0], data.test) == pytest.approx(expected, rel=1e-6)
     assert len(calls) == math.ceil(50 / batch)

@@ -16,6 +16,7 @@ from onebasin.experiment import (
     read_downloads,
     read_experiments,
     read_stacks,
+    require_checkpoints,
     write_stacks,
 )
 
@@ -125,6 +126,74 @@ def test_a_landscape_of_a_trial_that_is_not_run_is_refused():
     config = {"experiments": {"tiny": experiment(landscape={"trial": 3}).settings}}
     with pytest.raises(OnebasinError, match=r"experiments\.tiny\.landscape\.trial: 3"):
         read_experiments(config)
+
+
+# Own checkpoints
+
+
+def adopting(**settings):
+    """An experiment of two models of one's own, whose schema-validated settings are completed as in a run."""
+    own = {"seeds": REMOVED, "counts": [2], "trials": 1, "models": {"checkpoints": ["a.pt", "b.pt"]}, **settings}
+    settings = {key: value for key, value in experiment(**own).settings.items() if value is not REMOVED}
+    return read_experiments({"experiments": {"tiny": settings}})["tiny"]
+
+
+def test_own_checkpoints_are_named_by_their_places_or_by_seeds():
+    assert adopting().checkpoints == {0: "a.pt", 1: "b.pt"}
+    assert adopting(seeds=[7, 3]).checkpoints == {7: "a.pt", 3: "b.pt"}
+    assert adopting(seeds=[7, 3]).models_of(0) == [7, 3]
+    assert experiment().checkpoints == {}
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"seeds": [1, 2, 3]}, r"seeds: 3 for 2 models\.checkpoints; .*leave seeds out"),
+        ({"counts": [2, 3]}, r"counts: 1 trials of 3 need 3 models; experiments\.tiny\.models\.checkpoints has 2"),
+    ],
+)
+def test_checkpoints_that_do_not_suffice_are_counted(settings, message):
+    with pytest.raises(OnebasinError, match=message):
+        adopting(**settings)
+
+
+def test_a_checkpoint_has_to_be_there_until_it_was_adopted(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    pattern = "{experiment}-{seed}.safetensors"
+    (tmp_path / "a.pt").touch()
+    with pytest.raises(OnebasinError, match=r"experiments\.tiny\.models\.checkpoints: b\.pt: no such file"):
+        require_checkpoints({"tiny": adopting()}, pattern)
+    (tmp_path / "tiny-1.safetensors").touch()
+    require_checkpoints({"tiny": adopting()}, pattern)
+
+
+@pytest.mark.parametrize(
+    ("changes", "has"),
+    [
+        ({"training": REMOVED, "seeds": REMOVED}, "neither"),
+        ({"training": REMOVED}, "seeds"),
+        ({"seeds": REMOVED}, "training"),
+        ({"models": {"checkpoints": ["a.pt", "b.pt"]}}, "training, seeds, models"),
+        ({"models": {"checkpoints": ["a.pt", "b.pt"]}, "seeds": REMOVED}, "training, models"),
+    ],
+)
+def test_models_are_trained_or_given_and_never_both(changes, has):
+    config = copy.deepcopy(CONFIG)
+    digits = config["experiments"]["digits_mlp"]
+    for key, value in changes.items():
+        digits.pop(key) if value is REMOVED else digits.update({key: value})
+    assert refusal(config) == f"config: {DIGITS}: wants either training and seeds, or models; has {has}"
+
+
+@pytest.mark.parametrize("seeds", [REMOVED, [4, 5]])
+def test_given_models_are_valid_with_or_without_seeds(seeds):
+    config = changed(f"{DIGITS}.training", REMOVED)
+    digits = config["experiments"]["digits_mlp"]
+    digits |= {"models": {"checkpoints": ["a.pt", "b.pt"]}, "seeds": seeds, "counts": [2], "trials": 1}
+    if seeds is REMOVED:
+        del digits["seeds"]
+    validate(config, str(SCHEMA))
+    assert read_experiments(config)["digits_mlp"].models_of(0) == ([0, 1] if seeds is REMOVED else seeds)
 
 
 # Downloads
@@ -376,7 +445,7 @@ def test_a_section_of_the_wrong_type_is_named(path, value):
     assert "is not of type" in line
 
 
-@pytest.mark.parametrize("key", ["data", "network", "training", "seeds", "counts", "trials", "methods"])
+@pytest.mark.parametrize("key", ["data", "network", "counts", "trials", "methods"])
 def test_a_missing_section_is_named(key):
     line = refusal(changed(f"{DIGITS}.{key}", REMOVED))
     assert line.startswith(f"config: {DIGITS}: ")

@@ -28,6 +28,13 @@ PERMUTATIONS = "results/small/permutations/ste_mm/n2-t0.safetensors"
         ("trials: 2", "trials: 2\n    resources: {trian: {runtime: 5}}", "resources.trian", "train"),
         ("trials: 2", "trials: 2\n    resources: {train: {runtime: 0}}", "resources.train.runtime", "minimum of 1"),
         ("    counts: [2, 3]\n", "", "counts", "required"),
+        ("trials: 2", "trials: 2\n    trials: 3", "line 10: trials", "keep one"),
+        (
+            "    training: {opt",
+            "    models: {checkpoints: [a, b]}\n    training: {opt",
+            "experiments.small",
+            "or models",
+        ),
         ("  small:\n", "  Small Experiment:\n", "Small Experiment", "small letters"),
     ],
 )

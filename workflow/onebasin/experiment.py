@@ -53,6 +53,12 @@ class Experiment:
         return self["seeds"][start : start + (self.largest if count is None else count)]
 
     @property
+    def checkpoints(self) -> dict[int, str]:
+        """The user's own checkpoints by seed; none if the models are trained here."""
+        paths = self.settings.get("models", {}).get("checkpoints", [])
+        return dict(zip(self["seeds"], paths, strict=True)) if paths else {}
+
+    @property
     def archives(self) -> str | None:
         """The name of its data set if that is downloaded."""
         name: str = self["data"]["name"]
@@ -90,12 +96,28 @@ def read_experiments(config: Mapping[str, Any]) -> dict[str, Experiment]:
     """The experiments of a validated configuration by name.
 
     Raises:
-        OnebasinError: what a schema cannot say: too few seeds for the trials, a landscape of absent models.
+        OnebasinError: what a schema cannot say: too few seeds for the trials, a landscape of absent models, seeds that
+            are not those of the checkpoints.
     """
-    found = {name: Experiment(name, _in_order(settings)) for name, settings in config["experiments"].items()}
+    found = {name: Experiment(name, _named(_in_order(settings))) for name, settings in config["experiments"].items()}
     for experiment in found.values():
         _check(experiment)
     return found
+
+
+def require_checkpoints(experiments: Mapping[str, Experiment], adopted: str) -> None:
+    """Refuse own checkpoints that are not there and have not been adopted before.
+
+    Args:
+        adopted: the pattern of what is made of them, with `{experiment}` and `{seed}`.
+    """
+    for experiment in experiments.values():
+        for seed, path in experiment.checkpoints.items():
+            if not (Path(path).is_file() or Path(adopted.format(experiment=experiment.name, seed=seed)).is_file()):
+                raise OnebasinError(
+                    f"config: experiments.{experiment.name}.models.checkpoints: {path}: no such file; name a file, "
+                    f"from the folder that the workflow runs in"
+                )
 
 
 def read_downloads(experiments: Mapping[str, Experiment]) -> dict[str, dict[str, Any]]:
@@ -127,13 +149,26 @@ def _in_order(settings: Mapping[str, Any]) -> dict[str, Any]:
     return ordered
 
 
+def _named(settings: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The settings with seeds: checkpoints that have none are named by their places in the list."""
+    own = settings.get("models", {}).get("checkpoints", [])
+    return {"seeds": list(range(len(own))), **settings}
+
+
 def _check(experiment: Experiment) -> None:
     where = f"experiments.{experiment.name}"
+    own = experiment.settings.get("models", {}).get("checkpoints")
+    if own is not None and len(own) != len(experiment["seeds"]):
+        raise OnebasinError(
+            f"config: {where}.seeds: {len(experiment['seeds'])} for {len(own)} models.checkpoints; name each, or leave "
+            f"seeds out"
+        )
     need, have = experiment.largest * len(experiment.trials), len(experiment["seeds"])
     if need > have:
+        kind, place = ("seeds", "seeds") if own is None else ("models", "models.checkpoints")
         raise OnebasinError(
-            f"config: {where}.counts: {len(experiment.trials)} trials of {experiment.largest} need {need} seeds; "
-            f"{where}.seeds has {have}; add seeds, or lower counts or trials"
+            f"config: {where}.counts: {len(experiment.trials)} trials of {experiment.largest} need {need} {kind}; "
+            f"{where}.{place} has {have}; add {kind}, or lower counts or trials"
         )
     plane = experiment["landscape"]
     if plane["trial"] not in experiment.trials:
@@ -163,6 +198,11 @@ def explain(error: SchemaError) -> str:
         return (
             f"config: {path}{'.' if path else ''}{unknown}: no such key; {hint}allowed: {', '.join(allowed) or 'none'}"
         )
+    if error.validator == "oneOf":  # its own message would be the whole section
+        ways = [alternative["required"] for alternative in error.schema["oneOf"]]
+        has = [key for way in ways for key in way if key in error.instance]
+        wants = ", or ".join(" and ".join(way) for way in ways)
+        return f"config: {path}: wants either {wants}; has {', '.join(has) or 'neither'}"
     allowed = error.schema.get("x-allowed") or _number_hint(error)
     return f"config: {path}{': ' if path else ''}{error.message}" + (f"; allowed: {allowed}" if allowed else "")
 

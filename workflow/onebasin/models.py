@@ -11,6 +11,7 @@ from torch.func import functional_call
 
 from onebasin import artifacts, seeding
 from onebasin.errors import OnebasinError
+from onebasin.layouts import prefer_channels_last
 from onebasin.networks import build_network
 from onebasin.products import fast_linear
 from onebasin.symmetry.apply import Parameters
@@ -78,7 +79,9 @@ def forward(network: nn.Module, parameters: Parameters, images: Tensor) -> Tenso
 def new_network(settings: Mapping[str, Any], input_shape: tuple[int, ...], classes: int, *key: int | str) -> nn.Module:
     """A network whose initial parameters are drawn from the stream named by `key`."""
     with seeding.global_rng(*key):
-        return build_network(settings, input_shape, classes)
+        network = build_network(settings, input_shape, classes)
+    prefer_channels_last(network, input_shape)
+    return network
 
 
 def load_models(

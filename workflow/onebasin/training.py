@@ -97,8 +97,6 @@ class _Run:
         self.device = data.train.labels.device
         network = new_network(network_settings, data.input_shape, data.classes, root, "initialisation", seed)
         self.network = network.to(self.device).train()
-        if self._layout is torch.channels_last:
-            self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._forward = torch.compile(self.network) if settings.get("compile") else self.network
         momentum = {"momentum": settings.get("momentum", 0.0)} if settings["optimizer"] == "sgd" else {}
         self.optimizer = OPTIMIZERS[settings["optimizer"]](
@@ -116,10 +114,6 @@ class _Run:
     def epoch(self) -> int:
         """How many epochs have been trained."""
         return len(self.history)
-
-    @property
-    def _layout(self) -> torch.memory_format:
-        return torch.channels_last if self.device.type == "cuda" else torch.contiguous_format
 
     def train_epoch(self) -> None:
         """Train one more epoch, and measure the validation split where there is one."""
@@ -143,7 +137,6 @@ class _Run:
         """One optimiser step; the sum of the losses and the number of right answers `[2]` before it."""
         if self.settings.get("augmentation"):
             images = augment(images, self.settings["augmentation"], self.streams["augmentation"], self.data.black)
-        images = images.contiguous(memory_format=self._layout) if images.dim() == 4 else images
         bf16 = self.device.type == "cuda" and self.settings.get("precision") == "bf16"
         with torch.autocast("cuda", torch.bfloat16) if bf16 else contextlib.nullcontext(), fast_linear():
             logits = self._forward(images)
@@ -165,8 +158,7 @@ class _Run:
 
     def selected(self) -> Parameters:
         """The parameters to keep: the last, or those with the least validation loss."""
-        found = initial(self.network) if self.best is None else self.best[1]
-        return {name: tensor.contiguous() for name, tensor in found.items()}
+        return initial(self.network) if self.best is None else self.best[1]
 
     def save(self, path: Path, key: str) -> None:
         """Write everything that the rest of the training depends on."""

@@ -12,20 +12,33 @@ sys.path.insert(0, str(WORKFLOW))
 os.environ.update(PYTHONPATH=os.pathsep.join([str(WORKFLOW), *filter(None, [os.environ.get("PYTHONPATH")])]))
 
 from onebasin.errors import OnebasinError
-from onebasin.experiment import explain, plan_stacks, read_downloads, read_experiments, read_stacks, write_stacks
+from onebasin.experiment import (
+    explain,
+    plan_stacks,
+    read_downloads,
+    read_experiments,
+    read_stacks,
+    require_checkpoints,
+    write_stacks,
+)
 from onebasin.fingerprint import fingerprint
 from onebasin.jobs import device_named
 from onebasin.registry import builtins
+from onebasin.repeated_keys import refuse_repeated_keys
 
+MODEL_FILE = "results/{experiment}/models/seed-{seed}.safetensors"
 STACKS_FILE = "results/{experiment}/models/stacks.json"
 
 try:
+    refuse_repeated_keys(workflow.configfiles)
     validate(config, "../schemas/config.schema.yaml")
     EXPERIMENTS = read_experiments(config)
+    require_checkpoints(EXPERIMENTS, MODEL_FILE)
     DOWNLOADS = read_downloads(EXPERIMENTS)
     STACKS = {
         name: plan_stacks(experiment, read_stacks(STACKS_FILE.format(experiment=name)))
         for name, experiment in EXPERIMENTS.items()
+        if not experiment.checkpoints
     }
 except OnebasinError as error:
     raise SystemExit(f"onebasin: {error}")
@@ -65,7 +78,7 @@ def models_of_trial(experiment):
     def checkpoints(wildcards):
         count = wildcards.get("n")
         seeds = experiment.models_of(int(wildcards.trial), int(count) if count else None)
-        return expand("results/{name}/models/seed-{seed}.safetensors", name=experiment.name, seed=seeds)
+        return expand(MODEL_FILE, experiment=experiment.name, seed=seeds)
 
     return checkpoints
 
@@ -101,7 +114,9 @@ def parts_of(experiment):
             for count in experiment.searched_counts(method)
         ],
     }
-    parts["history"] = expand("results/{name}/history/seed-{seed}.csv", name=experiment.name, seed=experiment["seeds"])
+    if not experiment.checkpoints:
+        history = "results/{name}/history/seed-{seed}.csv"
+        parts["history"] = expand(history, name=experiment.name, seed=experiment["seeds"])
     if experiment.plane_count:
         parts["landscape"] = expand("results/{name}/landscape/{method}.csv", **runs)
     if "ste_mm" in experiment["methods"]:
@@ -130,7 +145,7 @@ def figures_of(experiment):
 
 
 CHECKPOINTS = [
-    f"results/{experiment.name}/models/seed-{seed}.safetensors"
+    MODEL_FILE.format(experiment=experiment.name, seed=seed)
     for experiment in EXPERIMENTS.values()
     for seed in experiment["seeds"]
 ]

@@ -5,6 +5,7 @@
 NEEDS = {
     "data": {"mem_mb": 1000, "runtime": 30},
     "train": {"mem_mb": 1500, "runtime": 60},
+    "adopt": {"mem_mb": 1000, "runtime": 10},
     "symmetries": {"mem_mb": 2000, "runtime": 30},
     "match": {"mem_mb": 1500, "runtime": 120},
     "acceleration": {"mem_mb": 1500, "runtime": 60},

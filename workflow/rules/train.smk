@@ -48,7 +48,7 @@ for experiment in EXPERIMENTS.values():
         script:
             "../scripts/data.py"
 
-    for stack in STACKS[experiment.name]:
+    for stack in STACKS.get(experiment.name, []):
 
         rule:
             name:
