@@ -1,5 +1,12 @@
-"""Files that are whole or absent: every output is written beside its place and renamed into it."""
+"""Files that are whole or absent: every output is written beside its place and renamed into it.
 
+What is read has to be a regular file, or a link to one: a pipe or a device in its place would be waited for.
+"""
+
+import errno
+import os
+import re
+import stat
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -10,6 +17,13 @@ from onebasin.errors import OnebasinError
 
 if TYPE_CHECKING:
     import pandas as pd
+
+_TEMPORARY = re.compile(r"\..+-[0-9a-f]{12}(\.[^.]*)?")
+_WAY_OUT: dict[int | None, str] = {
+    **dict.fromkeys((errno.EROFS, errno.EACCES, errno.EPERM), "make the folder writable or choose another"),
+    **dict.fromkeys((errno.EEXIST, errno.ENOTDIR), "something that is no folder stands in its way: remove it"),
+    **dict.fromkeys((errno.EISDIR, errno.ENOTEMPTY), "a folder stands in its place: remove it"),
+}
 
 
 @contextmanager
@@ -25,13 +39,64 @@ def replacing(path: str | Path) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
+        _flush(temporary)
         temporary.replace(path)
     except OSError as error:
         why = error.strerror or str(error)
-        raise OnebasinError(f"{path}: not written ({why}); free the disk or choose another folder") from error
+        way_out = _WAY_OUT.get(error.errno, "free the disk or choose another folder")
+        raise OnebasinError(f"{path}: not written ({why}); {way_out}") from error
     finally:
         with suppress(OSError):  # where the folder is no folder, there is nothing to remove, either
             temporary.unlink()
+
+
+def _flush(path: Path) -> None:
+    """Have the file on the disk before it gets its name: network file systems and quotas refuse only here."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def remove_leftovers(folder: str | Path) -> None:
+    """Remove below `folder` what writers left that were killed. No writer may be at work there."""
+    for path in Path(folder).rglob(".*"):
+        if _TEMPORARY.fullmatch(path.name) and path.is_file():
+            path.unlink(missing_ok=True)
+
+
+def require_regular(path: str | Path) -> None:
+    """Refuse a path where there is no regular file, nor a link to one.
+
+    Raises:
+        OnebasinError: nothing is there, something else is, or it may not be looked at.
+    """
+    try:
+        mode = Path(path).stat().st_mode
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        what = "a link that leads nowhere" if os.path.islink(path) else "no such file"
+        raise OnebasinError(f"{path}: {what}; run the workflow to make it") from None
+    except OSError as error:
+        raise OnebasinError(f"{path}: cannot be read ({error.strerror}); give a file that can") from None
+    if not stat.S_ISREG(mode):
+        what = "a folder" if stat.S_ISDIR(mode) else "a pipe, device or socket"
+        raise OnebasinError(f"{path}: {what}, not a file; remove it and run again")
+
+
+def read_text(path: str | Path) -> str:
+    """The UTF-8 text of a regular file, its line ends as they are.
+
+    Raises:
+        OnebasinError: there is no such file, it cannot be read, or it is not UTF-8.
+    """
+    require_regular(path)
+    try:
+        return Path(path).read_bytes().decode("utf-8")
+    except UnicodeDecodeError:
+        raise OnebasinError(f"{path}: not UTF-8 text; delete it and run again to make it anew") from None
+    except OSError as error:
+        raise OnebasinError(f"{path}: cannot be read ({error.strerror}); give a file that can") from None
 
 
 def write_text(path: str | Path, text: str) -> None:

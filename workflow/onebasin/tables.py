@@ -13,6 +13,7 @@ from pathlib import Path
 import pandas as pd
 
 from onebasin.errors import OnebasinError
+from onebasin.files import read_text
 
 _RUN = ["experiment", "method", "count", "trial"]
 
@@ -115,11 +116,7 @@ def read_csv(path: str | Path, name: str) -> pd.DataFrame:
     Raises:
         OnebasinError: the file is absent, empty or cut short, or is not the table `name`.
     """
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        why = getattr(error, "strerror", None) or "not UTF-8 text"
-        raise OnebasinError(f"{path}: table {name} cannot be read ({why}); make it again") from error
+    text = read_text(path)
     if not text.strip():
         raise OnebasinError(f"{path}: empty, where table {name} should be; delete it and make it again")
     widths = [len(row) for row in csv.reader(StringIO(text, newline="")) if row]
