@@ -70,8 +70,7 @@ def load(path: str | Path, kind: str, facts: Iterable[str] = (), expected: Mappi
     """Read an artifact of the given kind, whose facts have to include those named in `facts`.
 
     Args:
-        expected: facts that have to have these values, because the artifact may be of another experiment; of values
-            that are mappings the message names the entry that differs.
+        expected: facts that have to have these values (`require_facts`): the artifact may be of another experiment.
 
     Raises:
         OnebasinError: the file is missing, damaged, not an artifact, of another kind, or made in another way.
@@ -90,10 +89,19 @@ def load(path: str | Path, kind: str, facts: Iterable[str] = (), expected: Mappi
         raise OnebasinError(f"{path}: holds '{held}', expected '{kind}'; give a file of that kind")
     if missing := sorted({*facts, *(expected or {})} - header["facts"].keys()):
         raise OnebasinError(f"{path}: its header does not say its {', '.join(missing)}; {REMAKE}")
-    for name, value in (expected or {}).items():
-        if found := _difference(name, header["facts"][name], json.loads(json.dumps(value))):
-            raise OnebasinError(f"{path}: of another experiment ({found}); {REMAKE}")
+    require_facts(path, header["facts"], expected or {})
     return Artifact(kind, tensors, header["facts"])
+
+
+def require_facts(path: str | Path, facts: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
+    """Refuse a file of which another value is known than the expected one.
+
+    Raises:
+        OnebasinError: a value differs; of mappings the entry that differs is named.
+    """
+    for name, value in expected.items():
+        if found := _difference(name, facts.get(name), json.loads(json.dumps(value))):
+            raise OnebasinError(f"{path}: of another experiment or configuration ({found}); {REMAKE}")
 
 
 def _verified(text: str | None, path: Path) -> dict[str, Any]:

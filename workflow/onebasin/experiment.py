@@ -64,6 +64,12 @@ class Experiment:
         """The settings that decide its data. An archive is known by its checksum, so where it is decides nothing."""
         return {key: value for key, value in self["data"].items() if not (self.archives and key in PLACE)}
 
+    @property
+    def made(self) -> dict[str, Any]:
+        """What decides the bits of a model of a given seed; checkpoints say it of themselves."""
+        training = {key: value for key, value in self["training"].items() if key != "seeds_per_job"}
+        return {"network": self["network"], "training": training, "data": self.data, "root": self["seed"]}
+
     def function_of(self, kind: str, method: str | None = None) -> str:
         """Where the experiment's `data`, `network` or one of its methods is, as `package.module:callable`."""
         if kind == "method":

@@ -4,6 +4,7 @@ What is read has to be a regular file, or a link to one: a pipe or a device in i
 """
 
 import errno
+import hashlib
 import os
 import re
 import stat
@@ -18,6 +19,7 @@ from onebasin.errors import OnebasinError
 if TYPE_CHECKING:
     import pandas as pd
 
+_SEAL = "# sha256 "
 _TEMPORARY = re.compile(r"\..+-[0-9a-f]{12}(\.[^.]*)?")
 _WAY_OUT: dict[int | None, str] = {
     **dict.fromkeys((errno.EROFS, errno.EACCES, errno.EPERM), "make the folder writable or choose another"),
@@ -110,5 +112,34 @@ def write_frame(frame: "pd.DataFrame", path: str | Path) -> None:
 
     The same frame gives the same bytes on every machine.
     """
-    with replacing(path) as temporary:
-        frame.to_csv(temporary, index=False, float_format="%.9g", lineterminator="\n", encoding="utf-8")
+    write_text(path, _as_csv(frame))
+
+
+def write_sealed(frame: "pd.DataFrame", path: str | Path) -> None:
+    """Write a data frame as `write_frame` does, and as a last line the SHA-256 of what stands before it.
+
+    It is for what jobs hand to other jobs; a table for readers is plain CSV.
+    """
+    text = _as_csv(frame)
+    write_text(path, f"{text}{_SEAL}{_sha256(text)}\n")
+
+
+def read_sealed(path: str | Path) -> str:
+    """The CSV text of a file that `write_sealed` wrote.
+
+    Raises:
+        OnebasinError: there is no such file, or it is not as it was written.
+    """
+    text, _, seal = read_text(path).rpartition(_SEAL)
+    if seal != f"{_sha256(text)}\n":
+        raise OnebasinError(f"{path}: its rows do not match its checksum; delete it and run again to make it anew")
+    return text
+
+
+def _as_csv(frame: "pd.DataFrame") -> str:
+    text: str = frame.to_csv(index=False, float_format="%.9g", lineterminator="\n")
+    return text
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

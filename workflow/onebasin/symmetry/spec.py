@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from onebasin.artifacts import require_facts
 from onebasin.errors import OnebasinError
 from onebasin.files import read_text, write_text
 
@@ -108,17 +109,18 @@ def save_spec(path: str | Path, spec: Spec, **facts: Any) -> None:
     write_text(path, json.dumps({**content, "sha256": _checksum(content)}, indent=1) + "\n")
 
 
-def load_spec(path: str | Path) -> Spec:
-    """Read a spec that `save_spec` wrote.
+def load_spec(path: str | Path, network: Mapping[str, Any] | None = None) -> Spec:
+    """Read a spec that `save_spec` wrote; if `network` is given, that of a network of these settings.
 
     Raises:
-        OnebasinError: the file is missing, damaged, or not such a file.
+        OnebasinError: the file is missing, damaged, not such a file, or of another network.
     """
     text = read_text(path)
     try:
         found = json.loads(text)
         if found.pop("sha256") != _checksum(found):
             raise OnebasinError(f"{path}: its content does not match its checksum; delete it and run again")
+        require_facts(path, found, {} if network is None else {"network": network})
         groups = [Group(g["name"], g["size"], tuple(Axis(**axis) for axis in g["axes"])) for g in found["groups"]]
         return Spec(tuple(groups), tuple(Fixed(**fixed) for fixed in found["fixed"]))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
