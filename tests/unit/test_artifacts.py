@@ -184,25 +184,23 @@ def test_a_header_that_is_no_object_of_ours_is_refused(path, header):
 
 @pytest.mark.parametrize("key", ["kind", "facts", "sha256"])
 def test_a_header_that_lacks_a_key_is_refused(path, key):
-    weight = torch.zeros(2)
-    header = {"kind": "model", "facts": {}, "sha256": artifacts.checksum({"weight": weight}), "versions": {}}
+    header = {"kind": "model", "facts": {}, "sha256": "0" * 64, "versions": {}}
     del header[key]
-    safetensors.torch.save_file({"weight": weight}, path, {artifacts.HEADER_KEY: json.dumps(header)})
-    refusal(path)
+    safetensors.torch.save_file({"weight": torch.zeros(2)}, path, {artifacts.HEADER_KEY: json.dumps(header)})
+    assert "header is damaged" in refusal(path)
 
 
-def test_any_flipped_bit_of_the_data_is_refused(tmp_path):
+def test_any_flipped_bit_is_refused(tmp_path):
+    """Of the data, of the facts, of the header's own syntax, even of the blanks behind it."""
     path = tmp_path / "small.safetensors"
-    artifacts.save(path, "model", {"weight": torch.tensor([1.0, -2.0]), "mask": torch.tensor([True])})
+    artifacts.save(path, "model", {"weight": torch.tensor([1.0, -2.0]), "mask": torch.tensor([True])}, seed=3)
     whole = path.read_bytes()
-    start = 8 + int.from_bytes(whole[:8], "little")
-    assert len(whole) - start == 9
-    for position in range(start, len(whole)):
-        for bit in range(8):
-            damaged = bytearray(whole)
-            damaged[position] ^= 1 << bit
-            path.write_bytes(damaged)
-            assert "checksum" in refusal(path)
+    for position in range(len(whole)):
+        damaged = bytearray(whole)
+        damaged[position] ^= 1 << position % 8
+        path.write_bytes(damaged)
+        refusal(path)
+        assert position < len(whole) - 9 or "checksum" in refusal(path)
 
 
 def test_another_kind_is_refused_with_both_kinds_named(path):

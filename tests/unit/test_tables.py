@@ -9,7 +9,7 @@ import pytest
 
 from onebasin import summaries, tables
 from onebasin.errors import OnebasinError
-from onebasin.files import write_frame
+from onebasin.files import write_frame, write_sealed
 
 
 def _merged(trials: int = 3, methods: tuple[str, ...] = ("naive", "ste_mm")) -> pd.DataFrame:
@@ -67,7 +67,7 @@ def test_the_order_of_the_parts_does_not_matter(tmp_path: Path) -> None:
     parts = []
     for (method, trial), part in _merged().groupby(["method", "trial"]):
         parts.append(tmp_path / f"{method}-{trial}.csv")
-        write_frame(part, parts[-1])
+        write_sealed(part, parts[-1])
     forward = tables.collect(parts, "merged", methods=["ste_mm", "naive"])
     pd.testing.assert_frame_equal(forward, tables.collect(parts[::-1], "merged", methods=["ste_mm", "naive"]))
     assert forward["method"].unique().tolist() == ["ste_mm", "naive"]
@@ -76,21 +76,21 @@ def test_the_order_of_the_parts_does_not_matter(tmp_path: Path) -> None:
 
 
 def test_methods_without_a_place_come_last_by_name(tmp_path: Path) -> None:
-    write_frame(_merged(methods=("b", "ste_mm", "a")), tmp_path / "part.csv")
+    write_sealed(_merged(methods=("b", "ste_mm", "a")), tmp_path / "part.csv")
     assert tables.collect([tmp_path / "part.csv"], "merged", ["ste_mm"])["method"].unique().tolist() == [
         *("ste_mm", "a", "b")
     ]
 
 
 def test_models_are_text_with_merged_first_and_seeds_by_number(tmp_path: Path) -> None:
-    write_frame(_sharpness(), tmp_path / "part.csv")
+    write_sealed(_sharpness(), tmp_path / "part.csv")
     frame = tables.collect([tmp_path / "part.csv"], "sharpness")
     assert frame["model"].unique().tolist() == ["merged", "9", "10"]
 
 
 def test_a_part_without_rows_adds_nothing(tmp_path: Path) -> None:
-    write_frame(_merged(), tmp_path / "full.csv")
-    write_frame(_merged()[:0], tmp_path / "none.csv")
+    write_sealed(_merged(), tmp_path / "full.csv")
+    write_sealed(_merged()[:0], tmp_path / "none.csv")
     both = tables.collect([tmp_path / "none.csv", tmp_path / "full.csv"], "merged")
     pd.testing.assert_frame_equal(both, tables.collect([tmp_path / "full.csv"], "merged"))
     assert tables.collect([tmp_path / "none.csv"], "merged").empty
@@ -119,8 +119,30 @@ def test_a_broken_file_is_refused_in_one_line_that_names_it(tmp_path: Path, dama
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda text: "",
+        lambda text: text[:-1],
+        lambda text: text.replace("0.636961687", "0.636961688"),
+        lambda text: "\n".join(text.splitlines()[:-2]) + "\n",
+        lambda text: "\n".join(text.splitlines()[:-1]) + "\n",
+        lambda text: text.replace("\n", "\r\n"),
+        lambda text: text + text.splitlines()[1] + "\n",
+    ],
+    ids=["empty", "a byte less", "a digit", "a row less", "no checksum", "line ends", "a row more"],
+)
+def test_a_part_that_is_not_as_it_was_written_is_named(tmp_path: Path, damage) -> None:
+    whole, path = tmp_path / "whole.csv", tmp_path / "part.csv"
+    write_sealed(_merged(), whole)
+    path.write_bytes(damage(whole.read_bytes().decode()).encode())
+    with pytest.raises(OnebasinError, match=r"part\.csv: its rows do not match its checksum"):
+        tables.collect([path], "merged")
+    assert len(tables.collect([whole], "merged")) == len(_merged())
+
+
 def test_an_absent_file_an_unknown_table_and_no_parts_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(OnebasinError, match="cannot be read"):
+    with pytest.raises(OnebasinError, match="no such file"):
         tables.read_csv(tmp_path / "absent.csv", "merged")
     with pytest.raises(OnebasinError, match="no table called 'merge'"):
         tables.check(_merged(), "merge")

@@ -1,9 +1,11 @@
+from pathlib import Path
+
 import pandas as pd
 import pytest
 import torch
 from torch.nn import functional as F
 
-from onebasin import training
+from onebasin import artifacts, training
 from onebasin.data import Data, Split, batches
 from onebasin.errors import OnebasinError
 from onebasin.evaluation import measure
@@ -233,12 +235,82 @@ def test_a_training_that_was_killed_goes_on_to_the_same_bytes(coloured, tmp_path
     pd.testing.assert_frame_equal(histories, history)
 
 
-def test_a_state_of_something_else_or_a_damaged_one_is_not_used(coloured, tmp_path):
-    settings, state = {**RECIPE, "epochs": 2, "select": "last"}, tmp_path / "seed-0.safetensors"
+@pytest.fixture
+def saved(coloured, tmp_path):
+    """The state after one epoch of two, where the state goes, and what an undisturbed training gives."""
+    settings, state = {**RECIPE, "epochs": 2, "select": "last", "save_every": 1}, tmp_path / "seed-0.safetensors"
+    run = training._Run(CONVOLUTIONAL, coloured, settings, 0, ROOT)
+    run.train_epoch()
+    run.save(state, "key")
     whole, _ = train(CONVOLUTIONAL, coloured, settings, [0], ROOT)
-    train(CONVOLUTIONAL, coloured, {**settings, "lr": 0.2}, [0], ROOT, [state], "other key")
-    found, _ = train(CONVOLUTIONAL, coloured, settings, [0], ROOT, [state], "key")
+    return settings, state, whole
+
+
+def keep(path):
+    pass
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[:-7])
+
+
+def empty(path):
+    path.write_bytes(b"")
+
+
+def flip(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 4
+    path.write_bytes(content)
+
+
+def flip_in_the_history(path):
+    content = bytearray(path.read_bytes())
+    content[content.index(b"[[0, 1,") + len("[[0, ")] ^= 1
+    path.write_bytes(content)
+
+
+def another_training(path):
+    artifact = artifacts.load(path, "training_state")
+    artifacts.save(path, "training_state", artifact.tensors, **{**artifact.facts, "key": "another"})
+
+
+def another_network(path):
+    artifact = artifacts.load(path, "training_state")
+    tensors = {name: tensor for name, tensor in artifact.tensors.items() if not name.endswith(".bias")}
+    artifacts.save(path, "training_state", tensors, **artifact.facts)
+
+
+def another_kind(path):
+    artifacts.save(path, "model", artifacts.load(path, "training_state").tensors)
+
+
+def link_to_nothing(path):
+    path.unlink()
+    path.symlink_to("absent")
+
+
+@pytest.mark.parametrize(
+    ("damage", "why"),
+    [
+        (keep, None),
+        (Path.unlink, None),
+        (cut, "truncated"),
+        (empty, "truncated"),
+        (flip, "checksum"),
+        (flip_in_the_history, "checksum"),
+        (another_training, "key is another, expected key"),
+        (another_network, "not a state of this training"),
+        (another_kind, "holds 'model'"),
+        (link_to_nothing, "leads nowhere"),
+    ],
+)
+def test_a_state_that_is_not_of_this_training_is_told_in_the_log_and_not_used(coloured, saved, caplog, damage, why):
+    settings, state, whole = saved
+    damage(state)
+    found, history = train(CONVOLUTIONAL, coloured, settings, [0], ROOT, [state], "key")
     assert equal(found.parameters, whole.parameters)
-    state.write_bytes(state.read_bytes()[:-7])
-    found, _ = train(CONVOLUTIONAL, coloured, settings, [0], ROOT, [state], "key")
-    assert equal(found.parameters, whole.parameters)
+    assert history["epoch"].tolist() == [1, 2]
+    warnings = [record.message for record in caplog.records if record.levelname == "WARNING"]
+    assert len(warnings) == (0 if why is None else 1)
+    assert all(f"training seed 0 starts over: {state}" in line and why in line for line in warnings)

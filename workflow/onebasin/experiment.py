@@ -5,13 +5,14 @@ The workflow imports this module while it builds its graph, so it needs nothing 
 
 import difflib
 import json
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from onebasin.errors import OnebasinError
-from onebasin.files import write_text
+from onebasin.files import read_text, write_text
 from onebasin.registry import builtins, function_of
 
 PLACE = ("root", "download")  # settings of data that are downloaded: where they are, and whether they may be
@@ -68,6 +69,12 @@ class Experiment:
     def data(self) -> dict[str, Any]:
         """The settings that decide its data. An archive is known by its checksum, so where it is decides nothing."""
         return {key: value for key, value in self["data"].items() if not (self.archives and key in PLACE)}
+
+    @property
+    def made(self) -> dict[str, Any]:
+        """What decides the bits of a model of a given seed; checkpoints say it of themselves."""
+        training = {key: value for key, value in self["training"].items() if key != "seeds_per_job"}
+        return {"network": self["network"], "training": training, "data": self.data, "root": self["seed"]}
 
     def function_of(self, kind: str, method: str | None = None) -> str:
         """Where the experiment's `data`, `network` or one of its methods is, as `package.module:callable`."""
@@ -234,10 +241,9 @@ def plan_stacks(experiment: Experiment, planned: Iterable[Sequence[int]]) -> lis
 
 def read_stacks(path: str | Path) -> list[list[int]]:
     """The stacks planned by earlier runs; none if there is no such file."""
-    path = Path(path)
     try:
-        stacks = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
-    except ValueError:
+        stacks = json.loads(read_text(path)) if os.path.lexists(path) else []
+    except (ValueError, RecursionError):
         stacks = None
     if not (isinstance(stacks, list) and all(_is_stack(stack) for stack in stacks)):
         raise OnebasinError(f"{path}: not a list of lists of seeds; delete it (models that exist are kept)")

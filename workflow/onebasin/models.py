@@ -85,16 +85,26 @@ def new_network(settings: Mapping[str, Any], input_shape: tuple[int, ...], class
 
 
 def load_models(
-    paths: Sequence[str | Path], network_settings: Mapping[str, Any], device: torch.device | str = "cpu"
+    paths: Sequence[str | Path],
+    network_settings: Mapping[str, Any],
+    device: torch.device | str = "cpu",
+    made: Mapping[str, Any] | None = None,
 ) -> Models:
     """Checkpoints (artifacts of kind `model`) as a stack, with the network that the settings name.
 
     The shape of its input and the number of classes are read from the first checkpoint.
 
+    Args:
+        made: if given, how each of them has to have been made, and then a file `seed-<seed>` holds the model of that
+            seed.
+
     Raises:
-        OnebasinError: a file is missing or damaged, or its tensors are not those of the network.
+        OnebasinError: a file is missing or damaged, of another seed or experiment, or its tensors are not those of the
+            network.
     """
-    loaded = [artifacts.load(path, "model", ("seed", "input_shape", "classes")) for path in paths]
+    loaded = [
+        artifacts.load(path, "model", ("seed", "input_shape", "classes"), _expected(path, made)) for path in paths
+    ]
     facts = loaded[0].facts
     # the values drawn here are never used: the checkpoints' take their place
     input_shape = tuple(facts["input_shape"])
@@ -106,15 +116,25 @@ def load_models(
     return Models(network, parameters, seeds, input_shape)
 
 
+def _expected(path: str | Path, made: Mapping[str, Any] | None) -> dict[str, Any]:
+    return {} if made is None else {"seed": int(Path(path).stem.removeprefix("seed-")), "made": made}
+
+
 def save_model(path: str | Path, models: Models, model: int, classes: int, made: Mapping[str, Any]) -> None:
     """Write one of the models as a checkpoint (artifact of kind `model`); `made` says how it was trained."""
     facts = {"seed": models.seeds[model], "input_shape": models.input_shape, "classes": classes, "made": made}
     artifacts.save(path, "model", models[model], **facts)
 
 
-def load_merged(path: str | Path, network: nn.Module, device: torch.device | str = "cpu") -> Parameters:
-    """The parameters of a merged model (artifact of kind `merged`); errors as for `load_models`."""
-    artifact = artifacts.load(path, "merged")
+def load_merged(
+    path: str | Path,
+    network: nn.Module,
+    device: torch.device | str = "cpu",
+    merging: Mapping[str, Any] | None = None,
+) -> Parameters:
+    """The parameters of a merged model (artifact of kind `merged`), of the `merging` of these facts (method, trial,
+    models) if given; errors as for `load_models`."""
+    artifact = artifacts.load(path, "merged", expected=merging)
     check_fit(artifact.tensors, network, path)
     return {name: tensor.to(device) for name, tensor in artifact.tensors.items()}
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import pandas as pd
 
 from onebasin.errors import OnebasinError
+from onebasin.files import read_sealed, read_text
 
 _RUN = ["experiment", "method", "count", "trial"]
 
@@ -115,11 +116,10 @@ def read_csv(path: str | Path, name: str) -> pd.DataFrame:
     Raises:
         OnebasinError: the file is absent, empty or cut short, or is not the table `name`.
     """
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        why = getattr(error, "strerror", None) or "not UTF-8 text"
-        raise OnebasinError(f"{path}: table {name} cannot be read ({why}); make it again") from error
+    return _parsed(read_text(path), path, name)
+
+
+def _parsed(text: str, path: str | Path, name: str) -> pd.DataFrame:
     if not text.strip():
         raise OnebasinError(f"{path}: empty, where table {name} should be; delete it and make it again")
     widths = [len(row) for row in csv.reader(StringIO(text, newline="")) if row]
@@ -131,15 +131,15 @@ def read_csv(path: str | Path, name: str) -> pd.DataFrame:
 
 
 def collect(parts: Iterable[str | Path], name: str, methods: Sequence[str] | None = None) -> pd.DataFrame:
-    """Concatenate the CSV files `parts` of table `name`, sorted by `KEYS[name]`.
+    """Concatenate the `parts` of table `name` (`files.write_sealed`), sorted by `KEYS[name]`.
 
     Methods come in the order of `methods`, the rest after them by name; "merged" before the models, and models by
     number. The order of the parts does not matter.
 
     Raises:
-        OnebasinError: no parts; a part cannot be read (`read_csv`); two parts hold the same row.
+        OnebasinError: no parts; a part is not as it was written, or not of the table; two parts hold the same row.
     """
-    frames = [read_csv(part, name) for part in parts]
+    frames = [_parsed(read_sealed(part), part, name) for part in parts]
     if not frames:
         raise OnebasinError(f"table {name}: no parts to collect; ask for at least one experiment, method and trial")
     # parts without rows have no types of their own to give

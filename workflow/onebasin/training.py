@@ -6,6 +6,8 @@ is trained as if it were alone: its bits do not depend on the company.
 
 import contextlib
 import copy
+import logging
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,8 @@ from onebasin.products import fast_linear
 from onebasin.progress import track
 from onebasin.seeding import generator
 from onebasin.symmetry.apply import Parameters
+
+logger = logging.getLogger(__name__)
 
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {"adam": torch.optim.Adam, "sgd": torch.optim.SGD}
 HISTORY = ("seed", "epoch", "lr", "train_loss", "train_accuracy", "validation_loss", "validation_accuracy")
@@ -50,7 +54,8 @@ def train(
         seeds: the models' seeds; the stack has this order.
         root: the experiment's seed.
         states: a file a seed, where a training that is killed can go on from; the caller removes them in the end.
-        key: what a state must have been written for; a state of anything else is ignored.
+        key: what a state must have been written for. With a state of anything else, or one that is damaged, a
+            training starts over and the log says why.
 
     Returns:
         The models, and the history, a row an epoch: `seed, epoch, lr` (at its start), `train_loss, train_accuracy`
@@ -62,8 +67,12 @@ def train(
     trained, history = [], []
     for seed, state in zip(seeds, [None] * len(seeds) if states is None else states, strict=True):
         run = _Run(network_settings, data, settings, seed, root)
-        if state is not None:
-            run.resume(state, key)
+        if state is not None and os.path.lexists(state):
+            try:
+                run.resume(state, key)
+            except OnebasinError as error:  # nothing is lost but time
+                logger.warning("training seed %d starts over: %s", seed, error)
+                run = _Run(network_settings, data, settings, seed, root)  # the other may have read half of it
         every = settings.get("save_every", 0)
         for epoch in track(range(run.epoch, settings["epochs"]), f"training seed {seed}", settings["epochs"]):
             run.train_epoch()
@@ -172,13 +181,18 @@ class _Run:
         artifacts.save(path, "training_state", tensors, key=key, history=self.history, best=best)
 
     def resume(self, path: Path, key: str) -> None:
-        """Go on from where `save` was called; from the start if there is no state, or not one for this `key`."""
+        """Go on from where `save` was called.
+
+        Raises:
+            OnebasinError: the state is damaged, or not of a training for this `key`; this object is of no use then.
+        """
+        artifact = artifacts.load(path, "training_state", ("history", "best"), {"key": key})
         try:
-            artifact = artifacts.load(path, "training_state", ("key", "history", "best"))
-        except OnebasinError:  # none, or one that was cut off: nothing is lost but time
-            return
-        if artifact.facts["key"] != key:
-            return
+            self._restore(artifact)
+        except (KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
+            raise OnebasinError(f"{path}: not a state of this training ({type(error).__name__})") from error
+
+    def _restore(self, artifact: artifacts.Artifact) -> None:
         parts: dict[str, dict[str, Tensor]] = {"network": {}, "stream": {}, "optimizer": {}, "best": {}}
         for name, tensor in artifact.tensors.items():
             part, _, rest = name.partition(".")

@@ -25,6 +25,7 @@ for experiment in EXPERIMENTS.values():
             gpu=GPU,
         params:
             network=experiment["network"],
+            made=experiment.made,
             normalization=experiment["normalization"],
             counts=experiment.counts,
             method=lambda wildcards: wildcards.method,
@@ -62,6 +63,7 @@ for experiment in EXPERIMENTS.values():
         params:
             experiment=experiment.name,
             network=experiment["network"],
+            made=experiment.made,
             normalization=experiment["normalization"],
             counts=experiment.counts,
             points=experiment["interpolation"]["points"],
@@ -103,6 +105,7 @@ for experiment in EXPERIMENTS.values():
             params:
                 experiment=experiment.name,
                 network=experiment["network"],
+                made=experiment.made,
                 normalization=experiment["normalization"],
                 landscape=experiment["landscape"],
                 method=lambda wildcards: wildcards.method,

@@ -26,6 +26,7 @@ for experiment in EXPERIMENTS.values():
         params:
             seed=experiment["seed"],
             network=experiment["network"],
+            made=experiment.made,
             sharpness=experiment["sharpness"],
             compute=COMPUTE,
             code=code("sharpness_parents.py", experiment.function_of("network")),
@@ -61,6 +62,7 @@ for experiment in EXPERIMENTS.values():
             experiment=experiment.name,
             seed=experiment["seed"],
             network=experiment["network"],
+            made=experiment.made,
             sharpness=experiment["sharpness"],
             models_of_count=lambda wildcards, experiment=experiment: {
                 count: experiment.models_of(int(wildcards.trial), count) for count in experiment.counts

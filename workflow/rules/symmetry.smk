@@ -19,6 +19,7 @@ for experiment in EXPERIMENTS.values():
             **needs(experiment, "symmetries"),
             gpu=0,
         params:
+            data=experiment.data,
             network=experiment["network"],
             compute={**COMPUTE, "device": "cpu"},
             code=code("symmetries.py", experiment.function_of("network")),

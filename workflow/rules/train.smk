@@ -70,10 +70,7 @@ for experiment in EXPERIMENTS.values():
                 gpu=GPU,
             params:
                 experiment=experiment.name,
-                seed=experiment["seed"],
-                data=experiment.data,
-                network=experiment["network"],
-                training={key: value for key, value in experiment["training"].items() if key != "seeds_per_job"},
+                made=experiment.made,
                 # a function of the output is no reason to run again: a seed does not depend on its company
                 seeds=lambda wildcards, output: [int(Path(path).stem.removeprefix("seed-")) for path in output.models],
                 compute=COMPUTE,

@@ -2,16 +2,16 @@
 
 from onebasin.analysis.acceleration import compare_warm_start
 from onebasin.data import load_data
-from onebasin.files import write_frame
+from onebasin.files import write_sealed
 from onebasin.jobs import computing_job
 from onebasin.models import load_models
 from onebasin.symmetry.spec import load_spec
 
 params = snakemake.params
 with computing_job(snakemake.log[0], **params.compute) as device:
-    data = load_data(snakemake.input.data, device)
-    models = load_models(snakemake.input.models, params.network, device)
-    spec = load_spec(snakemake.input.symmetries)
+    data = load_data(snakemake.input.data, device, params.made["data"])
+    models = load_models(snakemake.input.models, params.network, device, params.made)
+    spec = load_spec(snakemake.input.symmetries, params.network)
     table = compare_warm_start(models, spec, data, params.settings, params.seed, "acceleration", params.trial)
     run = {"experiment": params.experiment, "method": "ste_mm", "count": len(models), "trial": params.trial}
-    write_frame(table.assign(**run), snakemake.output[0])
+    write_sealed(table.assign(**run), snakemake.output[0])

@@ -4,7 +4,7 @@ import pandas as pd
 
 from onebasin.data import load_data
 from onebasin.evaluation import evaluate_merged, interpolation_curves, pairwise_barriers
-from onebasin.files import write_frame
+from onebasin.files import write_sealed
 from onebasin.jobs import computing_job
 from onebasin.merging import permuted_models
 from onebasin.models import load_merged, load_models
@@ -14,19 +14,20 @@ from onebasin.symmetry.spec import load_spec
 
 params = snakemake.params
 with computing_job(snakemake.log[0], **params.compute) as device:
-    data = load_data(snakemake.input.data, device)
-    models = load_models(snakemake.input.models, params.network, device)
+    data = load_data(snakemake.input.data, device, params.made["data"])
+    models = load_models(snakemake.input.models, params.network, device, params.made)
     settle = Settle(models.network, data.train, params.normalization)
-    spec = load_spec(snakemake.input.symmetries)
+    spec = load_spec(snakemake.input.symmetries, params.network)
     tables = {"merged": [], "pairwise": [], "interpolation": []}
+    search = {"method": params.method, "trial": params.trial}
     for count, found, average in zip(params.counts, snakemake.input.permutations, snakemake.input.merged, strict=True):
-        run = {"experiment": params.experiment, "method": params.method, "count": count, "trial": params.trial}
+        run = {"experiment": params.experiment, "count": count, **search}
         parents = models.first(count)
-        permuted = permuted_models(parents, spec, load_permutations(found, spec, parents.seeds))
+        permuted = permuted_models(parents, spec, load_permutations(found, spec, parents.seeds, search))
         curves = interpolation_curves(permuted, data, params.points, settle)
-        merged = load_merged(average, models.network, device)
+        merged = load_merged(average, models.network, device, {"models": parents.seeds, **search})
         tables["merged"].append(evaluate_merged(parents, merged, data).assign(**run))
         tables["pairwise"].append(pairwise_barriers(curves).assign(**run))
         tables["interpolation"].append(curves.assign(**run))
     for name, parts in tables.items():
-        write_frame(pd.concat(parts), snakemake.output[name])
+        write_sealed(pd.concat(parts), snakemake.output[name])

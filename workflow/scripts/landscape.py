@@ -2,7 +2,7 @@
 
 from onebasin.analysis.landscape import landscape
 from onebasin.data import load_data
-from onebasin.files import write_frame
+from onebasin.files import write_sealed
 from onebasin.jobs import computing_job
 from onebasin.merging import permuted_models
 from onebasin.models import load_models
@@ -13,11 +13,13 @@ from onebasin.symmetry.spec import load_spec
 params = snakemake.params
 settings = params.landscape
 with computing_job(snakemake.log[0], **params.compute) as device:
-    data = load_data(snakemake.input.data, device)
-    models = load_models(snakemake.input.models, params.network, device)
-    spec = load_spec(snakemake.input.symmetries)
-    permuted = permuted_models(models, spec, load_permutations(snakemake.input.permutations, spec, models.seeds))
+    data = load_data(snakemake.input.data, device, params.made["data"])
+    models = load_models(snakemake.input.models, params.network, device, params.made)
+    spec = load_spec(snakemake.input.symmetries, params.network)
+    search = {"method": params.method, "trial": settings["trial"]}
+    permutations = load_permutations(snakemake.input.permutations, spec, models.seeds, search)
+    permuted = permuted_models(models, spec, permutations)
     settle = Settle(models.network, data.train, {**params.normalization, "method": "recompute"})
     surface = landscape(permuted, data.split(settings["split"]), settings["resolution"], settle)
-    run = {"experiment": params.experiment, "method": params.method, "count": len(models), "trial": settings["trial"]}
-    write_frame(surface.assign(split=settings["split"], **run), snakemake.output[0])
+    run = {"experiment": params.experiment, "count": len(models), **search}
+    write_sealed(surface.assign(split=settings["split"], **run), snakemake.output[0])

@@ -6,7 +6,7 @@ import time
 import pandas as pd
 
 from onebasin.data import load_data
-from onebasin.files import write_frame
+from onebasin.files import write_sealed
 from onebasin.jobs import computing_job, peak_memory_mb
 from onebasin.models import load_models
 from onebasin.registry import resolve
@@ -16,9 +16,9 @@ from onebasin.symmetry.spec import load_spec
 
 params = snakemake.params
 with computing_job(snakemake.log[0], **params.compute) as device:
-    data = load_data(snakemake.input.data, device)
-    models = load_models(snakemake.input.models, params.network, device)
-    spec = load_spec(snakemake.input.symmetries)
+    data = load_data(snakemake.input.data, device, params.made["data"])
+    models = load_models(snakemake.input.models, params.network, device, params.made)
+    spec = load_spec(snakemake.input.symmetries, params.network)
     search = resolve("method", params.function)
     draws = generator(params.seed, "search", params.method, len(models), params.trial, device=device)
     start = time.perf_counter()
@@ -30,4 +30,4 @@ with computing_job(snakemake.log[0], **params.compute) as device:
         save_permutations(path, permutations.first(count), models=models.seeds[:count], **facts)
     timing = {"experiment": params.experiment, "method": params.method, "count": len(models), "trial": params.trial}
     timing |= {"seconds": seconds, "steps": permutations.work["steps"], "peak_memory_mb": peak_memory_mb()}
-    write_frame(pd.DataFrame([timing]), snakemake.output.timing)
+    write_sealed(pd.DataFrame([timing]), snakemake.output.timing)

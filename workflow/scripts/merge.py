@@ -11,11 +11,13 @@ from onebasin.symmetry.spec import load_spec
 
 params = snakemake.params
 with computing_job(snakemake.log[0], **params.compute) as device:
-    models = load_models(snakemake.input.models, params.network, device)
-    settle = Settle(models.network, load_data(snakemake.input.data, device).train, params.normalization)
-    spec = load_spec(snakemake.input.symmetries)
+    models = load_models(snakemake.input.models, params.network, device, params.made)
+    data = load_data(snakemake.input.data, device, params.made["data"])
+    settle = Settle(models.network, data.train, params.normalization)
+    spec = load_spec(snakemake.input.symmetries, params.network)
+    search = {"method": params.method, "trial": params.trial}
     for count, source, target in zip(params.counts, snakemake.input.permutations, snakemake.output.merged, strict=True):
         chosen = models.first(count)
-        permutations = load_permutations(source, spec, chosen.seeds)
-        facts = {"method": params.method, "trial": params.trial, "models": chosen.seeds}
-        artifacts.save(target, "merged", merge(chosen, spec, permutations, settle), **facts)
+        permutations = load_permutations(source, spec, chosen.seeds, search)
+        average = merge(chosen, spec, permutations, settle)
+        artifacts.save(target, "merged", average, models=chosen.seeds, **search)

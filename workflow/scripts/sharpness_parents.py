@@ -3,7 +3,7 @@
 import pandas as pd
 
 from onebasin.data import load_data
-from onebasin.files import write_frame
+from onebasin.files import write_sealed
 from onebasin.jobs import computing_job
 from onebasin.models import load_models
 from onebasin.sharpness import measure_sharpness
@@ -11,12 +11,13 @@ from onebasin.sharpness import measure_sharpness
 params = snakemake.params
 with computing_job(snakemake.log[0], **params.compute) as device:
     split = params.sharpness["split"]
-    data = load_data(snakemake.input.data, device).split(split).first(params.sharpness["images"])
-    models = load_models(snakemake.input.models, params.network, device)
+    data = load_data(snakemake.input.data, device, params.made["data"])
+    images = data.split(split).first(params.sharpness["images"])
+    models = load_models(snakemake.input.models, params.network, device, params.made)
     measured = [
-        measure_sharpness(models.network, models[i], data, params.sharpness["probes"], params.seed, "sharpness", seed)
+        measure_sharpness(models.network, models[i], images, params.sharpness["probes"], params.seed, "sharpness", seed)
         for i, seed in enumerate(models.seeds)
     ]
     for output, parts in zip(snakemake.output, zip(*measured, strict=True), strict=True):
         parts = [part.assign(model=seed, split=split) for seed, part in zip(models.seeds, parts, strict=True)]
-        write_frame(pd.concat(parts), output)
+        write_sealed(pd.concat(parts), output)

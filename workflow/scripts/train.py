@@ -5,22 +5,22 @@ import json
 from pathlib import Path
 
 from onebasin.data import load_data
-from onebasin.files import write_frame
+from onebasin.files import write_sealed
 from onebasin.jobs import computing_job
 from onebasin.models import save_model
 from onebasin.training import train
 
 params = snakemake.params
 with computing_job(snakemake.log[0], **params.compute) as device:
-    data = load_data(snakemake.input.data, device)
-    made = {"network": params.network, "training": params.training, "data": params.data, "root": params.seed}
+    made = params.made
+    data = load_data(snakemake.input.data, device, made["data"])
     # not an output: what a killed training goes on from must outlive the job
     states = [Path(path).parents[1] / "training" / Path(path).name for path in snakemake.output.models]
     key = hashlib.sha256(json.dumps([made, params.compute, params.code], sort_keys=True).encode()).hexdigest()
-    models, history = train(params.network, data, params.training, params.seeds, params.seed, states, key)
+    models, history = train(made["network"], data, made["training"], params.seeds, made["root"], states, key)
     for index, seed in enumerate(models.seeds):
         save_model(snakemake.output.models[index], models, index, data.classes, made)
-        write_frame(
+        write_sealed(
             history[history["seed"] == seed].assign(experiment=params.experiment), snakemake.output.history[index]
         )
     for state in states:

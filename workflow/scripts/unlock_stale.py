@@ -1,4 +1,4 @@
-"""Clean up after a run of this folder that was killed: its orphaned jobs, and the lock it left.
+"""Clean up after a run of this folder that was killed: its orphaned jobs, their half-written files, and its lock.
 
 A run that is alive is left alone, and the command ends with status 1 and the reason.
 """
@@ -8,6 +8,9 @@ import sys
 from pathlib import Path
 
 import psutil
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from onebasin.files import remove_leftovers
 
 HERE = Path.cwd()
 JOB_SCRIPTS = f"{HERE}/.snakemake/scripts/"
@@ -39,8 +42,10 @@ here = {process: command_line(process) for process in psutil.process_iter() if i
 alive = [process for process, words in here.items() if is_snakemake(words) and process.pid not in ours]
 if alive:
     sys.exit(f"onebasin: {HERE}: a run (process {alive[0].pid}) is at work here; wait for it or stop it")
-for process, words in here.items():
-    if any(JOB_SCRIPTS in word for word in words):
-        process.kill()
+orphans = [process for process, words in here.items() if any(JOB_SCRIPTS in word for word in words)]
+for process in orphans:
+    process.kill()
+psutil.wait_procs(orphans, timeout=10)
+remove_leftovers(HERE / "results")
 if any((HERE / ".snakemake" / "locks").glob("*")):
     subprocess.run([sys.executable, "-m", "snakemake", *sys.argv[1:], "--unlock"], check=True, capture_output=True)

@@ -125,14 +125,17 @@ def save_data(path: str | Path, data: Data, **facts: Any) -> None:
     artifacts.save(path, "data", images | labels, classes=data.classes, mean=data.mean, std=data.std, **facts)
 
 
-def load_data(path: str | Path, device: torch.device | str = "cpu") -> Data:
-    """Read a data set (artifact of kind `data`) onto `device`, as float32.
+def load_data(path: str | Path, device: torch.device | str = "cpu", made: Mapping[str, Any] | None = None) -> Data:
+    """Read a data set (artifact of kind `data`) onto `device`, as float32; if `made` is given, one of these settings.
 
     Raises:
-        OnebasinError: the file is missing or damaged.
+        OnebasinError: the file is missing, damaged, or of other settings.
     """
-    artifact = artifacts.load(path, "data", ("classes", "mean", "std"))
+    artifact = artifacts.load(path, "data", ("classes", "mean", "std"), {} if made is None else {"made": made})
     found, facts = artifact.tensors, artifact.facts
+    needed = {f"{split}_{what}" for split in ("train", "test") for what in ("images", "labels")}
+    if missing := sorted(needed - found.keys()):
+        raise OnebasinError(f"{path}: has no {', '.join(missing)}; {artifacts.REMAKE}")
     splits = {
         name: Split(found[f"{name}_images"], found[f"{name}_labels"])
         for name in ("train", "validation", "test")

@@ -37,13 +37,15 @@ def save_permutations(path: str | Path, permutations: Permutations, **facts: Any
     artifacts.save(path, "permutations", permutations.indices, work=permutations.work, **facts)
 
 
-def load_permutations(path: str | Path, spec: Spec, seeds: tuple[int, ...]) -> Permutations:
-    """Read the permutations of the models `seeds`.
+def load_permutations(
+    path: str | Path, spec: Spec, seeds: tuple[int, ...], search: Mapping[str, Any] | None = None
+) -> Permutations:
+    """Read the permutations of the models `seeds`, found by the `search` of these facts (method, trial) if given.
 
     Raises:
-        OnebasinError: damaged, of other models, not of this network, or not permutations.
+        OnebasinError: damaged, of other models or another search, not of this network, or not permutations.
     """
-    artifact = artifacts.load(path, "permutations", ("models", "work"))
+    artifact = artifacts.load(path, "permutations", ("models", "work"), search)
     if tuple(artifact.facts["models"]) != seeds:
         raise OnebasinError(
             f"{path}: made for models {artifact.facts['models']}, not {list(seeds)}; {artifacts.REMAKE}"

@@ -1,6 +1,8 @@
 """What may be permuted: groups of tensor axes that one permutation moves together."""
 
+import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -9,8 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from onebasin.artifacts import require_facts
 from onebasin.errors import OnebasinError
-from onebasin.files import write_text
+from onebasin.files import read_text, write_text
 
 
 @dataclass(frozen=True)
@@ -101,21 +104,30 @@ class Spec:
 
 
 def save_spec(path: str | Path, spec: Spec, **facts: Any) -> None:
-    """Write a spec as JSON, with `facts` about how it came about."""
-    write_text(path, json.dumps({**asdict(spec), **facts}, indent=1) + "\n")
+    """Write a spec as JSON, with `facts` about how it came about and a checksum of it all."""
+    content = {**asdict(spec), **facts}
+    write_text(path, json.dumps({**content, "sha256": _checksum(content)}, indent=1) + "\n")
 
 
-def load_spec(path: str | Path) -> Spec:
-    """Read a spec that `save_spec` wrote.
+def load_spec(path: str | Path, network: Mapping[str, Any] | None = None) -> Spec:
+    """Read a spec that `save_spec` wrote; if `network` is given, that of a network of these settings.
 
     Raises:
-        OnebasinError: the file is missing, or not such a file.
+        OnebasinError: the file is missing, damaged, not such a file, or of another network.
     """
+    text = read_text(path)
     try:
-        found = json.loads(Path(path).read_text(encoding="utf-8"))
+        found = json.loads(text)
+        if found.pop("sha256") != _checksum(found):
+            raise OnebasinError(f"{path}: its content does not match its checksum; delete it and run again")
+        require_facts(path, found, {} if network is None else {"network": network})
         groups = [Group(g["name"], g["size"], tuple(Axis(**axis) for axis in g["axes"])) for g in found["groups"]]
         return Spec(tuple(groups), tuple(Fixed(**fixed) for fixed in found["fixed"]))
-    except FileNotFoundError:
-        raise OnebasinError(f"{path}: no such file; run the workflow to make it") from None
-    except (ValueError, KeyError, TypeError) as error:
-        raise OnebasinError(f"{path}: not a list of symmetries ({error}); delete it and run again") from None
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        why = " ".join(str(error).split())
+        raise OnebasinError(f"{path}: not a list of symmetries ({why[:160]}); delete it and run again") from None
+
+
+def _checksum(content: Mapping[str, Any]) -> str:
+    """SHA-256 of a JSON object, however it is laid out."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
