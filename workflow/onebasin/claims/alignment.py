@@ -1,4 +1,4 @@
-"""Effects of the claims about why matching works (Ito et al. 2024): distance, Taylor estimate, singular vectors.
+"""Effects of the claims about why matching works (Ito et al., ICLR 2025): distance, Taylor estimate, singular vectors.
 
 Pairs of models are averaged within a trial. Where an effect compares a method with another, `against` names that one.
 """

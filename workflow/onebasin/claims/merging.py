@@ -1,4 +1,4 @@
-"""Effects of the claims about merging many models (Ito et al. 2025): merged loss, barriers, sharpness, warm start."""
+"""Effects of the claims about merging many models (Ito et al., ICML 2025): losses, barriers, sharpness, warm start."""
 
 import math
 from dataclasses import replace
