@@ -57,7 +57,7 @@ VALUES: dict[str, list[str]] = {
     "alignment": ["alignment_before", "alignment", "kept"],
     "responses": ["singular_value", "response"],
     "three_models": ["barrier_loss", "barrier_accuracy"],
-    "truncation": ["kept", "barrier_loss", "barrier_accuracy"],
+    "truncation": ["kept_share", "barrier_loss", "barrier_accuracy"],
 }
 
 COLUMNS: dict[str, list[str]] = {

@@ -4,7 +4,7 @@ A search that aligns models makes all of them fit each other; one that only find
 anchor is the first model; of N models, every two of the others are tested.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -74,3 +74,13 @@ def without_anchor(barriers: pd.DataFrame, anchor: int | str) -> pd.DataFrame:
     """Of the barriers of all pairs, those between models other than the anchor."""
     ends = barriers[["model_a", "model_b"]].astype(str)
     return barriers[(ends != str(anchor)).all(axis=1)]
+
+
+def of_counts(barriers: pd.DataFrame, models: Models, counts: Sequence[int]) -> pd.DataFrame:
+    """The barriers again for every count: those between its first models. No search here depends on the count."""
+    tables = []
+    for count in counts:
+        seeds = set(models.seeds[:count])
+        inside = barriers["model_a"].isin(seeds) & barriers["model_b"].isin(seeds)
+        tables.append(barriers[inside].assign(count=count))
+    return pd.concat(tables, ignore_index=True)

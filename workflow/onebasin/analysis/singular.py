@@ -8,6 +8,7 @@ values alone, so a model is decomposed once, whatever is searched for it.
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+import pandas as pd
 import torch
 from torch import Tensor
 
@@ -52,6 +53,16 @@ class Decomposition:
 def decompose(weights: Mapping[str, Tensor]) -> dict[str, Decomposition]:
     """The decompositions of one model's trainable tensors that are matrices, by name, in the network's order."""
     return {name: _decomposition(tensor.detach()) for name, tensor in weights.items() if tensor.dim() >= 2}
+
+
+def singular_values(decompositions: Mapping[str, Decomposition]) -> pd.DataFrame:
+    """`layer, rank, value` of one model, ranks from 0 at the largest."""
+    rows = [
+        (layer_of(name), rank, value)
+        for name, part in decompositions.items()
+        for rank, value in enumerate(part.singular_values.tolist())
+    ]
+    return pd.DataFrame(rows, columns=["layer", "rank", "value"])
 
 
 def layer_of(tensor: str) -> str:

@@ -45,8 +45,8 @@ def truncation_barriers(
         key: names the random streams; a pair has the same at every gamma.
 
     Returns:
-        `gamma, kept, split, model_a, model_b, barrier_loss, barrier_accuracy`; `kept` is the part of all singular
-        directions that the search saw.
+        `gamma, kept_share, split, model_a, model_b, barrier_loss, barrier_accuracy`; `kept_share` is the part of all
+        singular directions that the search saw.
     """
     parts = [decompose(one(models.weights, model)) for model in range(len(models))]
     cases = [(other, gamma) for other in range(1, len(models)) for gamma in gammas]
@@ -56,7 +56,7 @@ def truncation_barriers(
         draws = generator(*key, other, device=data.train.labels.device)
         found = weight_matching(truncated(both, cut, gamma), spec, None, settings, draws)
         curves = interpolation_curves(permuted_models(both, spec, found), data, points, settle)
-        tables.append(pairwise_barriers(curves).assign(gamma=gamma, kept=kept_share(cut, gamma)))
+        tables.append(pairwise_barriers(curves).assign(gamma=gamma, kept_share=kept_share(cut, gamma)))
     return pd.concat(tables, ignore_index=True)
 
 

@@ -141,6 +141,19 @@ def at_largest_count(table: pd.DataFrame) -> tuple[pd.DataFrame, int]:
     return table[table["count"] == count], count
 
 
+def at_smallest_count(table: pd.DataFrame) -> tuple[pd.DataFrame, int]:
+    """The rows with the smallest number of models in `table`, and that number."""
+    count = int(table["count"].min())
+    return table[table["count"] == count], count
+
+
+def some_layers(table: pd.DataFrame, at_most: int = 12) -> list[str]:
+    """The layers of `table` in the order of the network; of many, so many, evenly spread from the first to the last."""
+    layers = [str(layer) for layer in dict.fromkeys(table["layer"]) if layer != "total"]
+    places = np.linspace(0, len(layers) - 1, min(at_most, len(layers))).round().astype(int)
+    return [layers[place] for place in places]
+
+
 def seed_order(model: object) -> tuple[float, str]:
     """The key that sorts models by seed, whether tables hold seeds as numbers or as text: 9 before 10."""
     text = str(model)
