@@ -28,10 +28,8 @@ def alignment(tables: style.Tables) -> Figure:
     for panel, (count, of_merged) in zip(axes, panels, strict=True):
         rows = table[(table["count"] == count) & (merged == of_merged)]
         _draw_panel(panel, rows, "merged model and its parents" if of_merged else "two models", count)
-    for panel in axes[-2:]:
-        panel.set_xlabel(r"cutoff $\gamma$: vectors with $s_i \geq \gamma s_1$")
-    for panel in axes[::2]:
-        panel.set_ylabel("alignment $R$")
+    figure.supxlabel(r"cutoff $\gamma$: vectors with $s_i \geq \gamma s_1$")
+    figure.supylabel("alignment $R$")
     handles = style.method_handles(style.methods_in(table))
     style.legend_above(figure, [*handles, Line2D([], [], label="before matching", **BEFORE)])
     return figure

@@ -36,6 +36,7 @@ def alignment_barrier(tables: style.Tables) -> Figure:
             )  # fmt: skip
         panel.set_xlabel(rf"mean alignment $R$ of two models, $\gamma$ = {gamma:g}")
     style.barrier_axis(axes[0], table["barrier_loss"], f"mean {split} loss barrier (nats)")
+    style.share_y_label(figure, axes[0])
     handles = style.method_handles(style.methods_in(table), line=False)
     style.legend_above(figure, [*handles, *(_size(count, size) for count, size in sizes.items())], handlelength=1)
     return figure

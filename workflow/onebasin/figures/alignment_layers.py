@@ -31,7 +31,7 @@ def alignment_layers(tables: style.Tables) -> Figure:
         panel.set(title=rf"$\gamma$ = {gamma:g}, $N$ = {count}", xlabel="layer", ylabel="")
         crowded = len(layers) > 8
         panel.set_xticks(range(len(layers)), layers, rotation=90 if crowded else 0)
-    axes[0].set_ylabel("alignment $R$")
+    figure.supylabel("alignment $R$")
     handles = style.method_handles(style.methods_in(table))
     style.legend_above(figure, [*handles, Line2D([], [], label="before matching", **BEFORE)])
     return figure

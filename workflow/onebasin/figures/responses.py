@@ -14,12 +14,8 @@ def responses(tables: style.Tables) -> Figure:
     table, split = style.on_first_split(style.needed(tables, "responses"))
     table = table[table["trial"] == table["trial"].min()]
     layers = style.some_layers(table)
-    columns = min(len(layers), 4)
-    rows = -(-len(layers) // columns)
-    figure, axes = style.new_figure(rows, columns, height=0.45 + 1.65 * rows)
-    for unused in axes[len(layers) :]:
-        unused.set_visible(False)
-    for panel, layer in zip(axes, layers, strict=False):
+    figure, axes = style.panel_rows(len(layers), at_most=4, height=1.65, spare=0.45)
+    for panel, layer in zip(axes, layers, strict=True):
         own = table[table["layer"] == layer]
         panel.scatter(
             own["singular_value"], own["response"], s=5, color="#0077bb", alpha=0.35, linewidths=0, rasterized=True

@@ -1,8 +1,13 @@
 """Singular values of every layer in all models: are they a matter of the architecture, not of the seed?"""
 
+import itertools
+
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from onebasin.figures import style
+
+SHADES = ("#332288", "#0077bb", "#44aa99", "#d55e00", "0.3")  # where lines part, neighbours are told apart
 
 
 @style.paper_style
@@ -10,18 +15,13 @@ def singular_values(tables: style.Tables) -> Figure:
     """Singular values against their rank, a panel a layer and a line a model."""
     table = style.needed(tables, "singular_values")
     layers = style.some_layers(table)
-    columns = min(len(layers), 4)
-    rows = -(-len(layers) // columns)
-    figure, axes = style.new_figure(rows, columns, height=0.45 + 1.65 * rows)
-    for unused in axes[len(layers) :]:
-        unused.set_visible(False)
-    for panel, layer in zip(axes, layers, strict=False):
+    figure, axes = style.panel_rows(len(layers), at_most=4, height=1.65, spare=0.45)
+    for panel, layer in zip(axes, layers, strict=True):
         own = table[table["layer"] == layer]
-        for place, (_, model) in enumerate(own.groupby("model", sort=False)):
-            # shades tell lines apart where they part; where they do not, one is seen
-            panel.plot(model["rank"] + 1, model["value"], color=f"C{place % 10}", linewidth=0.6, alpha=0.7)
-        style.positive_axis(panel, own["value"], log_beyond=100)
-        panel.set_title(f"layer {layer}")
+        for shade, (_, model) in zip(itertools.cycle(SHADES), own.groupby("model", sort=False), strict=False):
+            panel.plot(model["rank"] + 1, model["value"], color=shade, linewidth=0.7)
+        panel.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+        panel.set(title=f"layer {layer}", ylim=(0, None))
     figure.supxlabel(f"rank of the singular value ({table['model'].nunique()} models, one line each)")
     figure.supylabel("singular value")
     return figure

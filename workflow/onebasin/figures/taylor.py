@@ -23,13 +23,9 @@ def taylor(tables: style.Tables) -> Figure:
     table, split = style.on_first_split(style.needed(tables, "taylor"))
     table, count = style.at_smallest_count(table)
     methods = style.methods_in(table)
-    columns = min(len(methods), 4)
-    rows = -(-len(methods) // columns)
-    figure, axes = style.new_figure(rows, columns, height=0.7 + 1.8 * rows, sharex=True)
+    figure, axes = style.panel_rows(len(methods), at_most=4, height=1.8, spare=0.7, sharex=True)
     differs = not np.allclose(table["recomputed"], table["measured"], equal_nan=True)
-    for unused in axes[len(methods) :]:
-        unused.set_visible(False)
-    for panel, method in zip(axes, methods, strict=False):
+    for panel, method in zip(axes, methods, strict=True):
         own = _with_ends(table[table["method"] == method])
         measured = {"color": style.method_style(method).colour}
         shown: dict[str, dict[str, Any]] = {"measured": measured, "estimate": ESTIMATE}

@@ -12,12 +12,19 @@ from onebasin.figures import style
 def truncation(tables: style.Tables) -> Figure:
     """Barrier between two whole models against the cutoff below which singular directions were hidden from the search.
 
-    The line is the mean over pairs and trials, the band one standard deviation; beside it the barrier of the same pairs
-    without matching. Above, the part of all directions that the search saw.
+    A point is one pair of one trial, the line their mean; beside it the mean barrier of the same pairs without
+    matching. Above, the part of all directions that the search saw.
     """
     table, split = style.on_first_split(style.needed(tables, "truncation"))
     figure, (axes,) = style.new_figure(1, 1, height=2.9)
-    style.method_lines(axes, table, "gamma", "barrier_loss")
+    for method in style.methods_in(table):
+        look, own = style.method_style(method), table[table["method"] == method]
+        mean = own.groupby("gamma")["barrier_loss"].mean()
+        axes.plot(mean.index.to_numpy(), mean.to_numpy(), color=look.colour, linestyle=(0, look.dashes or (1, 0)))
+        axes.scatter(
+            own["gamma"], own["barrier_loss"], s=18, marker=look.marker, color=look.colour,
+            edgecolors="white", linewidths=0.4, alpha=0.8, zorder=3,
+        )  # fmt: skip
     barriers = style.needed(tables, "pairwise")
     unmatched = _of_the_same_pairs(barriers[(barriers["method"] == "naive") & (barriers["split"] == split)], table)
     handles: list[Artist] = style.method_handles(style.methods_in(table))
@@ -44,5 +51,10 @@ def _kept_axis(axes: Axes, table: pd.DataFrame) -> None:
     kept = table.groupby("gamma")["kept_share"].mean()
     axes.set_xticks(kept.index.to_numpy())
     above = axes.secondary_xaxis("top")
-    above.set_xticks(kept.index.to_numpy(), [f"{100 * share:.2g} %" for share in kept])
+    above.set_xticks(kept.index.to_numpy(), [f"{_per_cent(share)} %" for share in kept])
     above.set_xlabel("directions that the search saw")
+
+
+def _per_cent(share: float) -> str:
+    """Two significant digits, written out."""
+    return f"{100 * share:.0f}" if share >= 0.0995 else f"{100 * share:.2g}"
