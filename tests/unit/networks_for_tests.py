@@ -46,8 +46,12 @@ def _mlp(inputs, widths, classes, *key):
 
 
 def random_data(inputs=5, classes=3, train=24, test=15, key=0, dtype=torch.float32) -> Data:
+    return random_images((1, 1, inputs), classes, train, test, key, dtype)
+
+
+def random_images(shape=(1, 6, 6), classes=3, train=24, test=15, key=0, dtype=torch.float64) -> Data:
     def split(n, name):
-        images = torch.randn(n, 1, 1, inputs, generator=stream("images", name, key), dtype=dtype)
+        images = torch.randn(n, *shape, generator=stream("images", name, key), dtype=dtype)
         return Split(images, torch.randint(0, classes, (n,), generator=stream("labels", name, key)))
 
     return Data(split(train, "train"), split(test, "test"), classes)
@@ -59,7 +63,8 @@ def permuted_copies(parameters, spec, count, key=0, noise=0.0):
     stack = {name: tensor.expand(count, *tensor.shape).contiguous() for name, tensor in parameters.items()}
     stack = permute_stack(stack, spec, planted)
     draws = stream("noise", key)
-    return {n: t + noise * torch.randn(t.shape, generator=draws, dtype=t.dtype) for n, t in stack.items()}, planted
+    moved = {n: t + noise * torch.randn(t.shape, generator=draws, dtype=t.dtype) for n, t in stack.items() if noise}
+    return stack | moved, planted
 
 
 def like(models: Models, stack, seeds=None) -> Models:
@@ -93,3 +98,20 @@ def trained_mlps(count=3, width=24, depth=3, epochs=8) -> Models:
 def same(a, b) -> bool:
     """Whether two dictionaries of tensors are equal, bit by bit."""
     return a.keys() == b.keys() and all(torch.equal(tensor, b[name]) for name, tensor in a.items())
+
+
+def random_convolutions(count, norm=True, key=0, dtype=torch.float64) -> Models:
+    """Untrained convolutional networks of images [1, 6, 6], each with BatchNorm statistics of its own (or none)."""
+    networks = [_convolutions(norm, key, model).to(dtype) for model in range(count)]
+    return Models(networks[0].eval(), stacked([*map(initial, networks)]), tuple(range(count)), (1, 6, 6))
+
+
+def _convolutions(norm, *key):
+    with seeding.global_rng("convolutions", *key):
+        layers = [nn.Conv2d(1, 4, 3, padding=1), nn.BatchNorm2d(4) if norm else nn.Identity(), nn.Tanh()]
+        layers += [nn.Conv2d(4, 5, (3, 2), stride=2, padding=(0, 1), bias=False), nn.Tanh(), nn.Flatten()]
+        network = nn.Sequential(*layers, nn.Linear(40, 3))
+        if norm:
+            nn.init.uniform_(layers[1].running_mean, -0.5, 0.5)
+            nn.init.uniform_(layers[1].running_var, 0.5, 1.5)
+        return network

@@ -3,7 +3,7 @@
 import importlib
 import subprocess
 import sys
-from itertools import combinations
+from itertools import combinations, product
 
 import matplotlib as mpl
 import numpy as np
@@ -55,10 +55,23 @@ def make_tables(counts=(2, 3, 4, 5), trials=3, splits=("test", "train"), methods
         "interpolation": _interpolation,
         "sharpness": _sharpness,
         "top_eigenvalue": _top_eigenvalue,
+        "distance": _distance,
+        "taylor": _taylor,
+        "alignment": _alignment,
+        "three_models": _three_models,
+        "truncation": _truncation,
     }
     tables = {name: pd.DataFrame([row for key in keys for row in make(key, random)]) for name, make in makers.items()}
+    for name in ("distance", "alignment"):  # are not of a split
+        tables[name] = tables[name][tables[name]["split"] == splits[0]].drop(columns="split")
     tables["history"] = _history(random, trials * max(counts))
     planes = [{**key, "count": 3} for key in keys if key["count"] == counts[0]]
+    seeds = [(trial, model) for trial in range(trials) for model in range(max(counts))]
+    tables["singular_values"] = pd.DataFrame([row for place in seeds for row in _singular_values(*place, random)])
+    tables["responses"] = tables["singular_values"].rename(columns={"value": "singular_value"})
+    tables["responses"] = tables["responses"].assign(
+        split=splits[0], response=tables["responses"]["singular_value"] / 3
+    )
     tables["landscape"] = pd.DataFrame([row for key in planes for row in _landscape(key)])
     return tables
 
@@ -130,6 +143,51 @@ def _top_eigenvalue(key, random):
         yield {**key, "model": model, "value": 25 * curvature, "residual": 1e-3}
 
 
+def _distance(key, _):
+    for a, b in combinations(_seeds(key), 2):
+        reduction = 0.0 if key["method"] == "naive" else 0.15
+        distances = {"distance_before": 40.0, "distance": 40 * (1 - reduction), "reduction": reduction}
+        yield {**key, "model_a": a, "model_b": b, **distances}
+
+
+def _taylor(key, random):
+    for a, b in combinations(_seeds(key), 2):
+        barrier = _barrier(key, random)
+        for weight in np.linspace(0.1, 0.9, 9):
+            measured = 4 * barrier * weight * (1 - weight)
+            place = {"model_a": a, "model_b": b, "weight_b": weight}
+            yield {**key, **place, "measured": measured, "estimate": measured / 3, "recomputed": measured / 2}
+
+
+def _alignment(key, random):
+    pairs = [*combinations(_seeds(key), 2), *((seed, "merged") for seed in _seeds(key))]
+    for (a, b), layer, gamma in product(pairs, ("conv1", "block.conv2", "out", "total"), (0.0, 0.3, 0.9)):
+        value = 0.01 * random.random() if key["method"] == "naive" else 0.1 + gamma / 2
+        before = np.nan if b == "merged" else 0.01
+        place = {"model_a": a, "model_b": b, "layer": layer, "gamma": gamma, "kept": 10.0}
+        yield {**key, **place, "alignment": value, "alignment_before": before}
+
+
+def _three_models(key, random):
+    for a, b in combinations(range(1, max(key["count"], 3)), 2):
+        excess = {"barrier_loss": _barrier(key, random), "barrier_accuracy": 0.0}
+        yield {**key, "count": max(key["count"], 3), "model_a": a, "model_b": b, **excess}
+
+
+def _truncation(key, random):
+    first, *others = _seeds(key)
+    for other, gamma in product(others, (0.0, 0.5, 0.9)):
+        excess = {"barrier_loss": 10**gamma * _barrier(key, random), "barrier_accuracy": 0.0}
+        place = {"method": "weight_matching", "count": 2, "model_a": first, "model_b": other}
+        yield {**key, **place, "gamma": gamma, "kept_share": 1 - gamma, **excess}
+
+
+def _singular_values(trial, model, random, size=8):
+    for layer in ("conv1", "block.conv2", "out"):
+        for rank, value in enumerate(np.geomspace(3, 1, size) + 0.02 * random.random(size)):
+            yield {"experiment": "toy", "trial": trial, "model": model, "layer": layer, "rank": rank, "value": value}
+
+
 def _landscape(key):
     spread = 30.0 if key["method"] == "naive" else 18.0
     corners = np.array([[0.0, 0.0], [spread, 0.0], [0.5 * spread, 0.87 * spread]])
@@ -195,7 +253,7 @@ def test_every_axis_has_a_name_and_every_quantity_a_unit(drawn, name):
     figure = drawn[name]
     assert all(is_named(figure, axes) for axes in panels_of(figure))
     words = [word for word in words_of(figure) if any(what in word for what in ("loss", "accuracy", "distance"))]
-    assert words
+    assert words or FIGURES[name].get("analysis")  # singular values and alignment have no unit
     assert all(any(unit in word for unit in ("(nats)", "(%)", "norm)")) for word in words)
 
 
@@ -285,7 +343,10 @@ def test_barriers_of_zero_and_losses_of_zero_are_drawn(tables):
     zero["pairwise"]["barrier_loss"] = 0.0
     zero["merged"][["loss", "accuracy"]] = (0.0, 1.0)
     zero["landscape"]["loss"] = 0.0
-    for name in ("pairwise", "pairwise_matrix", "merged", "landscape"):
+    zero["three_models"]["barrier_loss"] = zero["truncation"]["barrier_loss"] = 0.0
+    zero["taylor"][["measured", "estimate", "recomputed"]] = 0.0
+    shown = ("pairwise", "pairwise_matrix", "merged", "landscape", "distance", "alignment_barrier", "three_models")
+    for name in (*shown, "truncation", "taylor"):
         draw(name, zero)
 
 
@@ -325,3 +386,10 @@ def test_the_settings_of_the_caller_do_not_change_a_figure(tables, drawn, tmp_pa
 def test_the_registry_imports_neither_matplotlib_nor_pandas():
     program = "import sys, onebasin.figures; sys.exit(bool({'matplotlib', 'pandas', 'seaborn'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+def test_many_layers_are_thinned_out_evenly_and_keep_their_ends():
+    table = pd.DataFrame({"layer": [*(f"layer{number}" for number in range(40)), "total"]})
+    shown = style.some_layers(table, at_most=5)
+    assert shown == ["layer0", "layer10", "layer20", "layer29", "layer39"]
+    assert style.some_layers(table.head(3)) == ["layer0", "layer1", "layer2"]

@@ -44,6 +44,11 @@ class Experiment:
         return min((count for count in self.counts if count >= 3), default=None)
 
     @property
+    def anchored_counts(self) -> list[int]:
+        """The counts that have two models beside the first, for the three-model test."""
+        return [count for count in self.counts if count >= 3]
+
+    @property
     def trials(self) -> range:
         """The trials' numbers."""
         return range(self["trials"])
@@ -86,7 +91,9 @@ class Experiment:
     def method_settings(self, method: str) -> dict[str, Any]:
         """The settings that reach the method's function."""
         return {
-            key: value for key, value in self["methods"][method].items() if key not in ("function", "model_by_model")
+            key: value
+            for key, value in self["methods"][method].items()
+            if key not in ("function", "model_by_model", "anchored")
         }
 
     def searched_counts(self, method: str) -> list[int]:
@@ -95,8 +102,15 @@ class Experiment:
 
     def is_model_by_model(self, method: str) -> bool:
         """Whether a method treats every model apart from the others, so that its first N permutations serve N."""
+        return self._fact(method, "model_by_model")
+
+    def is_anchored(self, method: str) -> bool:
+        """Whether a method leaves the first model as it is, so that its permutations match all others to that one."""
+        return self._fact(method, "anchored")
+
+    def _fact(self, method: str, name: str) -> bool:
         facts = builtins("method").get(method, self["methods"][method])
-        return bool(facts.get("model_by_model", False))
+        return bool(facts.get(name, False))
 
 
 def read_experiments(config: Mapping[str, Any]) -> dict[str, Experiment]:

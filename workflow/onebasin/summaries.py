@@ -25,15 +25,22 @@ _APART: dict[str, list[str]] = {
     "timing": [],
     "top_eigenvalue": ["split", "role"],
     "acceleration": ["warm_start"],
+    "distance": [],
+    "three_models": ["split"],
+    "truncation": ["split", "gamma"],
 }
 
 QUANTITIES: dict[str, list[str]] = {
     **{name: VALUES[name] for name in ("merged", "pairwise", "timing", "acceleration")},
+    **{name: VALUES[name] for name in ("distance", "three_models", "truncation")},
     "sharpness": ["value"],
     "top_eigenvalue": ["value"],
 }
 
-_PER_CENT = {"accuracy", "parents_accuracy", "barrier_accuracy", "ensemble_accuracy", "identical"}
+_PER_CENT = {
+    *("accuracy", "parents_accuracy", "barrier_accuracy", "ensemble_accuracy"),
+    *("identical", "reduction", "kept_share"),
+}
 _DECIMALS = {"loss": 3, "parents_loss": 3, "ensemble_loss": 3, "barrier_loss": 4}
 _UNITS = {"seconds": "time (s)", "peak_memory_mb": "peak memory (MB)", "identical": "identical (% of trials)"}
 
@@ -42,9 +49,10 @@ def summarise(frame: pd.DataFrame, name: str) -> pd.DataFrame:
     """Mean and sample standard deviation over trials of table `name`, in the units of the table.
 
     Returns:
-        One row for each experiment, method, count and, where the table has them, split, estimator, role ("merged" or
-        "parents") and warm start; columns `<quantity>_mean`, `<quantity>_sd` and `trials`. Pairs and parents are
-        averaged within a trial first. A NaN in a trial makes the mean NaN; the deviation of one trial is NaN.
+        One row for each experiment, method, count and, where the table has them, split, estimator, gamma, role
+        ("merged" or "parents") and warm start; columns `<quantity>_mean`, `<quantity>_sd` and `trials`. Pairs and
+        parents are averaged within a trial first. A NaN in a trial makes the mean NaN; the deviation of one trial is
+        NaN.
 
     Raises:
         OnebasinError: the table is not one that has a summary, or not as `COLUMNS` has it.
@@ -78,9 +86,9 @@ def _deviation(values: pd.Series) -> float:
 def write_markdown(summary: pd.DataFrame, name: str, path: str | Path, quantities: Sequence[str] | None = None) -> None:
     """Write a summary of table `name` as Markdown: a section for each experiment, split and estimator.
 
-    Each section has one row a method and count and cells `mean ± sample standard deviation`, or the value alone where
-    there is one trial; accuracies in per cent. The header says the number n of trials. `quantities`, of
-    `QUANTITIES[name]`, chooses the columns (all of them).
+    Each section has one row a method, count and, where the table has it, gamma, and cells `mean ± sample standard
+    deviation`, or the value alone where there is one trial; accuracies in per cent. The header says the number n of
+    trials. `quantities`, of `QUANTITIES[name]`, chooses the columns (all of them).
 
     Raises:
         OnebasinError: the file cannot be written, or a quantity is unknown.
@@ -151,13 +159,14 @@ def _sections(summary: pd.DataFrame, name: str, quantities: Sequence[str] | None
 def _cells(section: pd.DataFrame, name: str, quantities: list[str]) -> pd.DataFrame:
     side_by_side = next((column for column in _APART[name] if column in ("role", "warm_start")), None)
     labels = section[side_by_side].unique() if side_by_side else [None]
-    rows = pd.MultiIndex.from_frame(section[["method", "count"]].drop_duplicates())
+    keys = ["method", "count", *(column for column in _APART[name] if column == "gamma")]
+    rows = pd.MultiIndex.from_frame(section[keys].drop_duplicates())
     columns = {}
     for quantity in quantities:
         for label in labels:
             part = section[section[side_by_side] == label] if side_by_side else section
             numbers = zip(part[f"{quantity}_mean"], part[f"{quantity}_sd"], strict=True)
-            index = pd.MultiIndex.from_frame(part[["method", "count"]])
+            index = pd.MultiIndex.from_frame(part[keys])
             cells = pd.Series([_cell(mean, deviation, quantity) for mean, deviation in numbers], index)
             columns[_heading(quantity, label)] = cells.reindex(rows, fill_value="")
     low, high = section["trials"].min(), section["trials"].max()

@@ -28,6 +28,13 @@ KEYS: dict[str, list[str]] = {
     "interpolation": [*_RUN, "split", "model_a", "model_b", "weight_b"],
     "landscape": [*_RUN, "split", "point", "x", "y"],
     "history": ["experiment", "seed", "epoch"],
+    "distance": [*_RUN, "model_a", "model_b"],
+    "taylor": [*_RUN, "split", "model_a", "model_b", "weight_b"],
+    "singular_values": ["experiment", "trial", "model", "layer", "rank"],
+    "alignment": [*_RUN, "layer", "gamma", "model_a", "model_b"],
+    "responses": ["experiment", "trial", "model", "split", "layer", "rank"],
+    "three_models": [*_RUN, "split", "model_a", "model_b"],
+    "truncation": [*_RUN, "split", "gamma", "model_a", "model_b"],
     "claims": ["paper", "claim", "experiment"],
 }
 
@@ -45,6 +52,13 @@ VALUES: dict[str, list[str]] = {
     "interpolation": ["loss", "accuracy"],
     "landscape": ["loss", "accuracy"],
     "history": ["lr", "train_loss", "train_accuracy", "validation_loss", "validation_accuracy"],
+    "distance": ["distance_before", "distance", "reduction"],
+    "taylor": ["estimate", "measured", "recomputed"],
+    "singular_values": ["value"],
+    "alignment": ["alignment_before", "alignment", "kept"],
+    "responses": ["singular_value", "response"],
+    "three_models": ["barrier_loss", "barrier_accuracy"],
+    "truncation": ["kept_share", "barrier_loss", "barrier_accuracy"],
 }
 
 COLUMNS: dict[str, list[str]] = {
@@ -52,11 +66,11 @@ COLUMNS: dict[str, list[str]] = {
     "claims": ["paper", "claim", "statement", "experiment", "verdict", "effect", "low", "high", "detail"],
 }
 
-_TEXT = {"experiment", "method", "split", "model", "model_a", "model_b", "estimator", "point"} | {
+_TEXT = {"experiment", "method", "split", "model", "model_a", "model_b", "estimator", "point", "layer"} | {
     *("paper", "claim", "statement", "verdict", "detail")
 }
 _TRUTH = {"warm_start", "identical"}
-_WHOLE = {"seed", "epoch", "count", "trial", "steps", "assignments", "row_scans", "probes"}
+_WHOLE = {"seed", "epoch", "count", "trial", "steps", "assignments", "row_scans", "probes", "rank"}
 
 
 def check(frame: pd.DataFrame, name: str, where: str | Path | None = None) -> pd.DataFrame:
@@ -134,7 +148,7 @@ def collect(parts: Iterable[str | Path], name: str, methods: Sequence[str] | Non
     """Concatenate the `parts` of table `name` (`files.write_sealed`), sorted by `KEYS[name]`.
 
     Methods come in the order of `methods`, the rest after them by name; "merged" before the models, and models by
-    number. The order of the parts does not matter.
+    number; layers as the parts have them. Otherwise the order of the parts does not matter.
 
     Raises:
         OnebasinError: no parts; a part is not as it was written, or not of the table; two parts hold the same row.
@@ -154,6 +168,8 @@ def _ordered(frame: pd.DataFrame, name: str, methods: list[str]) -> pd.DataFrame
             ordered = sorted(column.unique(), key=lambda method: (places.get(method, len(places)), method))
         elif column.name in ("model", "model_a", "model_b"):
             ordered = sorted(column.unique(), key=_model_order)
+        elif column.name == "layer":
+            ordered = list(column.unique())  # as the signal passes them
         else:
             return column
         return column.map({value: place for place, value in enumerate(ordered)})

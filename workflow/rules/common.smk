@@ -96,6 +96,8 @@ def remember_stacks():
 
 
 SUMMARISED = ["merged", "pairwise", "sharpness", "top_eigenvalue", "timing", "acceleration"]
+SUMMARISED_ANALYSES = ["distance", "three_models", "truncation"]
+WHY = "5. Why matching works"
 
 
 def parts_of(experiment):
@@ -119,6 +121,14 @@ def parts_of(experiment):
         parts["history"] = expand(history, name=experiment.name, seed=experiment["seeds"])
     if experiment.plane_count:
         parts["landscape"] = expand("results/{name}/landscape/{method}.csv", **runs)
+    for table in ("distance", "taylor", "alignment"):
+        parts[table] = expand("results/{name}/analysis/{method}/t{trial}-{table}.csv", table=table, **runs)
+    for table in ("singular_values", "responses"):
+        parts[table] = [f"results/{experiment.name}/analysis/{table}.csv"]
+    if experiment.anchored_counts:
+        parts["three_models"] = expand("results/{name}/analysis/three_models/t{trial}.csv", **runs)
+    if "weight_matching" in experiment["methods"]:
+        parts["truncation"] = expand("results/{name}/analysis/truncation/t{trial}.csv", **runs)
     if "ste_mm" in experiment["methods"]:
         parts["acceleration"] = expand("results/{name}/acceleration/t{trial}.csv", **runs)
     return {table: list(dict.fromkeys(files)) for table, files in parts.items()}
@@ -126,13 +136,13 @@ def parts_of(experiment):
 
 def table_files(experiment, table):
     """The files of a table by suffix: the CSV, and a summary for readers where there is one to make."""
-    if table not in SUMMARISED:
+    if table not in SUMMARISED + SUMMARISED_ANALYSES:
         return {"csv": f"results/{experiment.name}/tables/{table}.csv"}
     files = {suffix: f"results/{experiment.name}/tables/{table}.{suffix}" for suffix in ("csv", "md", "tex", "html")}
     files["html"] = report(
         files["html"],
         caption=f"../report/table_{table}.rst",
-        category="3. Tables",
+        category="3. Tables" if table in SUMMARISED else WHY,
         subcategory=experiment.name,
         labels={"table": table.replace("_", " ")},
     )

@@ -43,7 +43,7 @@ for experiment in EXPERIMENTS.values():
                 report(
                     f"results/{experiment.name}/figures/{figure}.png",
                     caption=f"../report/{figure}.rst",
-                    category="2. Figures",
+                    category=WHY if builtins("figure")[figure].get("analysis") else "2. Figures",
                     subcategory=experiment.name,
                     labels={"figure": builtins("figure")[figure]["title"]},
                 ),
@@ -66,11 +66,16 @@ for experiment in EXPERIMENTS.values():
                 "../scripts/figure.py"
 
 
+# The tables that claims are judged by.
+JUDGED = ["merged", "pairwise", "sharpness", "acceleration"]
+JUDGED += ["distance", "taylor", "singular_values", "alignment", "three_models"]
+
+
 rule claims:
     input:
         **{
             table: [f"results/{e.name}/tables/{table}.csv" for e in EXPERIMENTS.values() if table in parts_of(e)]
-            for table in ("merged", "pairwise", "sharpness", "acceleration")
+            for table in JUDGED
         },
         rules=config["claims"],
     output:

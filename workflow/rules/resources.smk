@@ -13,6 +13,7 @@ NEEDS = {
     "evaluate": {"mem_mb": 1500, "runtime": 30},
     "landscape": {"mem_mb": 1000, "runtime": 60},
     "sharpness": {"mem_mb": 1500, "runtime": 60},
+    "analysis": {"mem_mb": 1500, "runtime": 60},
 }
 
 

@@ -3,6 +3,7 @@
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -18,6 +19,11 @@ def pairwise(tables: style.Tables) -> Figure:
     A point is one pair of one trial; boxes hold the middle half, whiskers reach the smallest and largest barrier.
     """
     table, split = style.on_first_split(style.needed(tables, "pairwise"))
+    return barrier_boxes(table, f"{split} loss barrier of a pair (nats)")
+
+
+def barrier_boxes(table: pd.DataFrame, label: str) -> Figure:
+    """Boxes and points of the `barrier_loss` of pairs, by `method` and `count`; `label` is that of the y axis."""
     methods, counts = style.methods_in(table), sorted(table["count"].unique())
     figure, (axes,) = style.new_figure(1, 1, height=2.9)
     width = GROUP / len(methods)
@@ -29,7 +35,7 @@ def pairwise(tables: style.Tables) -> Figure:
                 _draw_pairs(axes, rows["barrier_loss"].to_numpy(float), centre, width, style.method_style(method))
         if place:
             axes.axvline(place - 0.5, color="0.85", linewidth=0.5)
-    style.barrier_axis(axes, table["barrier_loss"], f"{split} loss barrier of a pair (nats)")
+    style.barrier_axis(axes, table["barrier_loss"], label)
     axes.set_xlabel("number of models $N$")
     axes.set_xticks(range(len(counts)), [str(count) for count in counts])
     axes.set_xlim(-0.5, len(counts) - 0.5)

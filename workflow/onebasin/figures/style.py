@@ -143,6 +143,19 @@ def at_largest_count(table: pd.DataFrame) -> tuple[pd.DataFrame, int]:
     return table[table["count"] == count], count
 
 
+def at_smallest_count(table: pd.DataFrame) -> tuple[pd.DataFrame, int]:
+    """The rows with the smallest number of models in `table`, and that number."""
+    count = int(table["count"].min())
+    return table[table["count"] == count], count
+
+
+def some_layers(table: pd.DataFrame, at_most: int = 12) -> list[str]:
+    """The layers of `table` in the order of the network; of many, so many, evenly spread from the first to the last."""
+    layers = [str(layer) for layer in dict.fromkeys(table["layer"]) if layer != "total"]
+    places = np.linspace(0, len(layers) - 1, min(at_most, len(layers))).round().astype(int)
+    return [layers[place] for place in places]
+
+
 def seed_order(model: object) -> tuple[float, str]:
     """The key that sorts models by seed, whether tables hold seeds as numbers or as text: 9 before 10."""
     text = str(model)
@@ -187,10 +200,15 @@ def panel_grid(panels: int, at_most: int, spare: float, **settings: Any) -> tupl
 
     `spare` inches of height are left for what stands above and below all panels.
     """
+    side = min(2.6, (WIDTH - 1.25) / min(panels, at_most))
+    return panel_rows(panels, at_most, side + 0.36, spare, **settings)
+
+
+def panel_rows(panels: int, at_most: int, height: float, spare: float, **settings: Any) -> tuple[Figure, list[Axes]]:
+    """A figure of `panels` panels in rows of `height` inches, `at_most` in a row; `spare` as for `panel_grid`."""
     columns = min(panels, at_most)
     rows = math.ceil(panels / columns)
-    side = min(2.6, (WIDTH - 1.25) / columns)
-    figure, axes = new_figure(rows, columns, height=spare + rows * (side + 0.36), **settings)
+    figure, axes = new_figure(rows, columns, height=spare + rows * height, **settings)
     for unused in axes[panels:]:
         unused.set_visible(False)
     return figure, axes[:panels]
@@ -383,6 +401,12 @@ def barrier_axis(axes: Axes, values: Iterable[float], label: str, smallest: floa
     axes.yaxis.set_major_formatter(FuncFormatter(number))
     axes.axhspan(-threshold, threshold, color="0.95", zorder=0)
     axes.set_ylabel(f"{label}\nshaded: linear below {number(threshold)}")
+
+
+def share_y_label(figure: Figure, axes: Axes) -> None:
+    """Make the name of this panel's y axis that of all panels."""
+    figure.supylabel(axes.get_ylabel())
+    axes.set_ylabel("")
 
 
 def number(value: float, _position: object = None) -> str:

@@ -1,0 +1,127 @@
+"""Effects of the claims about merging many models (Ito et al., ICML 2025): losses, barriers, sharpness, warm start."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+
+from onebasin.claims.effects import Condition, Effect, MissingError, Tables, by_trial, mean_effect, mean_of_pairs, where
+
+
+def _excess_loss(tables: Tables, condition: Condition, method: str, count: int) -> pd.Series:
+    """Loss of the merged model over its parents' mean loss, less 1."""
+    rows = where(tables["merged"], method=method, count=count, split=condition.options["split"])
+    return by_trial(rows, "loss") / by_trial(rows, "parents_loss") - 1
+
+
+def _pair_barrier(tables: Tables, condition: Condition, method: str, count: int) -> pd.Series:
+    """Mean loss barrier over all pairs of permuted models, in units of the parents' mean loss."""
+    barriers = _pair_barriers(tables, condition, method, count).rename("barrier").reset_index()
+    return mean_of_pairs(barriers, "barrier", count * (count - 1) // 2)
+
+
+def _sharpness_change(tables: Tables, condition: Condition, method: str, count: int) -> pd.Series:
+    """Logarithm of the merged model's sharpness at `count` models over that at the smallest count."""
+    merged = where(tables["sharpness"], model="merged", **condition.options)
+    smallest = merged["count"].min()
+    if not smallest < count:
+        raise MissingError("sharpness at two numbers of models; there is no change to see at one")
+    large, small = (by_trial(where(merged, method=method, count=number), "value") for number in (count, smallest))
+    return _log_ratio(large, small)
+
+
+def _scan_reduction(tables: Tables, condition: Condition, method: str, count: int) -> pd.Series:
+    """Logarithm of the row scans with the warm start over those without."""
+    rows = where(tables["acceleration"], method=method, count=count)
+    warm, cold = (by_trial(where(rows, warm_start=start), "row_scans") for start in (True, False))
+    return _log_ratio(warm, cold)
+
+
+def _pair_barriers(tables: Tables, condition: Condition, method: str, count: int) -> pd.Series:
+    """Loss barrier of each pair in units of the parents' mean loss, by trial."""
+    rows = {"method": method, "count": count, "split": condition.options["split"]}
+    barriers = by_trial(where(tables["pairwise"], **rows), "barrier_loss")
+    parents = by_trial(where(tables["merged"], **rows), "parents_loss")
+    return barriers / parents.reindex(barriers.index)
+
+
+def _log_ratio(above: pd.Series, below: pd.Series) -> pd.Series:
+    """Logarithm of the ratio, NaN where either is absent or not positive."""
+    return pd.Series(np.log(above.where(above > 0) / below.where(below > 0)))
+
+
+# Details: what a reader wants to see beside the verdict
+
+
+def _excess_loss_detail(tables: Tables, condition: Condition, count: int) -> str:
+    return "; ".join(f"{method} by count: {_by_count(tables, condition, method)}" for method in condition.methods)
+
+
+def _pair_barrier_detail(tables: Tables, condition: Condition, count: int) -> str:
+    methods = [
+        *condition.methods,
+        *(other for other in tables["pairwise"]["method"].unique() if other not in condition.methods),
+    ]
+    found = []
+    for method in methods:
+        relative = _pair_barriers(tables, condition, method, count)
+        nats = where(tables["pairwise"], method=method, count=count, split=condition.options["split"])["barrier_loss"]
+        if len(relative):
+            mean = _pair_barrier(tables, condition, method, count).mean(skipna=False)
+            largest = f"{relative.max(skipna=False):.3g} ({nats.max(skipna=False):.3g} nats)"
+            found.append(f"{method} mean {mean:.3g}, largest pair {largest}")
+    return "barriers in units of the parents' loss: " + "; ".join(found)
+
+
+def _sharpness_detail(tables: Tables, condition: Condition, count: int) -> str:
+    own = condition.options["estimator"]
+    merged = where(tables["sharpness"], model="merged", split=condition.options["split"])
+    found = []
+    for method in condition.methods:
+        by_count = where(merged, method=method, estimator=own).groupby("count")
+        means = ", ".join(f"{number}: {part['value'].mean(skipna=False):.3g}" for number, part in by_count)
+        found.append(f"{method} mean {own} by count: {means}")
+        for estimator in sorted(set(merged["estimator"]) - {own}):
+            other = replace(condition, options={**condition.options, "estimator": estimator})
+            mean = mean_effect(EFFECTS[condition.effect], tables, other, method, count)
+            found.append(f"{condition.effect} of {method}'s {estimator}: {mean}")
+    return "; ".join(found)
+
+
+def _scan_detail(tables: Tables, condition: Condition, count: int) -> str:
+    factors = [
+        f"{method} {math.exp(-_scan_reduction(tables, condition, method, count).mean(skipna=False)):.3g}"
+        for method in condition.methods
+    ]
+    different = _different(tables, condition)
+    results = f"results differ in {different} runs" if different else "results identical in all runs"
+    return f"times fewer row scans with warm start (geometric mean over trials): {', '.join(factors)}; {results}"
+
+
+def _different(tables: Tables, condition: Condition) -> int:
+    rows = tables["acceleration"]
+    return int((~rows["identical"] & rows["method"].isin(condition.methods)).sum())
+
+
+def _by_count(tables: Tables, condition: Condition, method: str) -> str:
+    """The mean effect at every number of models that the method has."""
+    frames = [tables[name] for name in EFFECTS[condition.effect].tables]
+    counts = sorted({int(count) for frame in frames for count in where(frame, method=method)["count"]})
+    return ", ".join(
+        f"{count}: {mean_effect(EFFECTS[condition.effect], tables, condition, method, count)}" for count in counts
+    )
+
+
+EFFECTS: dict[str, Effect] = {
+    "excess_loss": Effect(("merged",), ("split",), _excess_loss, _excess_loss_detail),
+    "pair_barrier": Effect(("pairwise", "merged"), ("split",), _pair_barrier, _pair_barrier_detail),
+    "sharpness_change": Effect(("sharpness",), ("split", "estimator"), _sharpness_change, _sharpness_detail),
+    "scan_reduction": Effect(
+        ("acceleration",),
+        (),
+        _scan_reduction,
+        _scan_detail,
+        lambda tables, condition: _different(tables, condition) > 0,
+    ),
+}

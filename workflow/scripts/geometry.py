@@ -1,0 +1,39 @@
+"""Measure where the models of a method and trial lie: distances, Taylor estimates and alignment, for every count."""
+
+import pandas as pd
+
+from onebasin.analysis.alignment import alignments
+from onebasin.analysis.distance import distances
+from onebasin.analysis.singular import decompose
+from onebasin.analysis.taylor import taylor_estimates
+from onebasin.data import load_data
+from onebasin.files import write_frame
+from onebasin.jobs import computing_job
+from onebasin.merging import permuted_models
+from onebasin.models import load_merged, load_models, one
+from onebasin.normalization import Settle
+from onebasin.symmetry.permutations import load_permutations
+from onebasin.symmetry.spec import load_spec
+
+params = snakemake.params
+with computing_job(snakemake.log[0], **params.compute) as device:
+    data = load_data(snakemake.input.data, device)
+    split = data.split(params.split).first(params.images)
+    models = load_models(snakemake.input.models, params.network, device)
+    settle = Settle(models.network, data.train, {**params.normalization, "method": "recompute"})
+    spec = load_spec(snakemake.input.symmetries)
+    parts = [decompose(one(models.weights, model)) for model in range(len(models))]
+    tables = {"distance": [], "taylor": [], "alignment": []}
+    for count, found, average in zip(params.counts, snakemake.input.permutations, snakemake.input.merged, strict=True):
+        run = {"experiment": params.experiment, "method": params.method, "count": count, "trial": params.trial}
+        parents = models.first(count)
+        permutations = load_permutations(found, spec, parents.seeds)
+        permuted = permuted_models(parents, spec, permutations)
+        merged = load_merged(average, models.network, device)
+        taylor = taylor_estimates(permuted, split, params.points, settle).assign(split=params.split)
+        aligned = alignments(parents, parts[:count], spec, permutations, merged, params.gammas)
+        tables["distance"].append(distances(parents, permuted).assign(**run))
+        tables["taylor"].append(taylor.assign(**run))
+        tables["alignment"].append(aligned.assign(**run))
+    for name, found in tables.items():
+        write_frame(pd.concat(found), snakemake.output[name])

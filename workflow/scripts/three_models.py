@@ -1,0 +1,29 @@
+"""Measure the barriers between models that were matched to a trial's first one, by every method and for every count."""
+
+import pandas as pd
+
+from onebasin.analysis.anchored import anchored_barriers, match_to_anchor, of_counts, without_anchor
+from onebasin.data import load_data
+from onebasin.files import write_frame
+from onebasin.jobs import computing_job
+from onebasin.models import load_models
+from onebasin.normalization import Settle
+from onebasin.registry import resolve
+from onebasin.symmetry.spec import load_spec
+from onebasin.tables import collect
+
+params = snakemake.params
+with computing_job(snakemake.log[0], **params.compute) as device:
+    data = load_data(snakemake.input.data, device)
+    models = load_models(snakemake.input.models, params.network, device)
+    settle = Settle(models.network, data.train, params.normalization)
+    spec = load_spec(snakemake.input.symmetries)
+    tables = []
+    if snakemake.input.measured:  # by methods that leave the first model as it is
+        tables.append(without_anchor(collect(snakemake.input.measured, "pairwise"), models.seeds[0]))
+    for method, (function, settings) in params.methods.items():
+        key = (params.seed, "three_models", method, params.trial)
+        found = match_to_anchor(resolve("method", function), models, spec, data, settings, *key)
+        barriers = of_counts(anchored_barriers(models, spec, found, data, params.points, settle), models, params.counts)
+        tables.append(barriers.assign(experiment=params.experiment, method=method, trial=params.trial))
+    write_frame(pd.concat(tables), snakemake.output[0])

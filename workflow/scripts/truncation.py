@@ -1,0 +1,21 @@
+"""Match a trial's models by their dominant singular directions alone, and measure the barriers of the whole models."""
+
+from onebasin.analysis.truncation import truncation_barriers
+from onebasin.data import load_data
+from onebasin.files import write_frame
+from onebasin.jobs import computing_job
+from onebasin.models import load_models
+from onebasin.normalization import Settle
+from onebasin.symmetry.spec import load_spec
+
+params = snakemake.params
+with computing_job(snakemake.log[0], **params.compute) as device:
+    data = load_data(snakemake.input.data, device)
+    models = load_models(snakemake.input.models, params.network, device)
+    settle = Settle(models.network, data.train, params.normalization)
+    spec = load_spec(snakemake.input.symmetries)
+    key = (params.seed, "truncation", params.trial)
+    search = (params.gammas, params.settings)
+    table = truncation_barriers(models, spec, data, *search, params.points, settle, *key)
+    run = {"experiment": params.experiment, "method": "weight_matching", "count": 2, "trial": params.trial}
+    write_frame(table.assign(**run), snakemake.output[0])
