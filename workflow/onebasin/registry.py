@@ -41,6 +41,8 @@ def resolve(kind: str, name: str) -> Callable[..., Any]:
         OnebasinError: no such name, module or callable.
     """
     module_name, _, attribute = function_of(kind, name).partition(":")
+    if module_name.partition(".")[0] == "torchvision":
+        importlib.import_module("onebasin.vision")  # without which its import may fail
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:

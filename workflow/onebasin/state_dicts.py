@@ -8,6 +8,7 @@ said so in the log.
 import logging
 import pickle
 import re
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -56,17 +57,14 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 
 def _read_pytorch(path: Path) -> Any:
     try:
-        with path.open("rb") as file:  # of a path torch would look at the suffix
+        with path.open("rb") as file, warnings.catch_warnings():  # of a path torch would look at the suffix
+            warnings.simplefilter("ignore")  # what is wrong is said below
             return torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         # torch's text has a dozen lines; the name of what would be called is the reason
-        names = re.findall(r"GLOBAL ([\w.]+)|[Uu]nsupported (?:class|global:?) ([\w.]+)", str(error))
-        if not names:
-            raise OnebasinError(f"{path}: damaged or not a PyTorch file; save its state dict again") from None
-        wanted = "".join(names[0])
-        raise OnebasinError(
-            f"{path}: reading it would run code ({wanted}), which is refused; save only the network's state_dict()"
-        ) from None
+        wanted = re.search(r"GLOBAL (\S+)", str(error))
+        reason = f"reading it would run code ({wanted[1]}), which is refused" if wanted else "no tensors, or damaged"
+        raise OnebasinError(f"{path}: {reason}; save only the network's state_dict()") from None
     except Exception as error:  # whatever the unpickler makes of a damaged file is that file's fault
         if "TorchScript" in str(error):
             raise OnebasinError(f"{path}: a TorchScript archive, which is code; save its state_dict()") from None

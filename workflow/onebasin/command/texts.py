@@ -50,8 +50,12 @@ def groups_table(spec: Spec) -> str:
 
 
 def fixed_table(spec: Spec) -> str:
-    """What stays, and why."""
-    return _columns([[f"{one.tensor}[{one.axis}]", one.reason] for one in spec.fixed], ["stays", "because"])
+    """What stays, and why; axes of one tensor with the same reason in one row."""
+    axes: dict[tuple[str, str], list[int]] = {}
+    for fixed in spec.fixed:
+        axes.setdefault((fixed.tensor, fixed.reason), []).append(fixed.axis)
+    rows = [[f"{tensor}[{', '.join(map(str, found))}]", reason] for (tensor, reason), found in axes.items()]
+    return _columns(rows, ["stays", "because"])
 
 
 def _columns(rows: list[list], headers: list[str]) -> str:

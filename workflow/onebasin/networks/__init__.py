@@ -1,6 +1,5 @@
 """Networks: plain `nn.Module`s, one file a family, looked up by name; `package.module:callable` names a user's own."""
 
-import importlib
 import inspect
 from collections.abc import Mapping
 from typing import Any
@@ -18,10 +17,7 @@ def build_network(settings: Mapping[str, Any], input_shape: tuple[int, ...], cla
     parameters come from torch's global generator, as every `nn.Module`'s do.
     """
     arguments = dict(settings)
-    name = arguments.pop("name")
-    if name.startswith("torchvision."):
-        importlib.import_module("onebasin.vision")  # without which torchvision may not be importable
-    builder = resolve("network", name)
+    builder = resolve("network", arguments.pop("name"))
     known = {"input_shape": input_shape, "classes": classes}
     taken = inspect.signature(builder).parameters
     return builder(**{key: value for key, value in known.items() if key in taken}, **arguments)
