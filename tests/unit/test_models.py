@@ -120,7 +120,7 @@ MISFITS = {
     "extra": (lambda tensors: tensors.update(scale=torch.ones(1)), "has a tensor scale"),
     "shape": (
         lambda tensors: tensors.update({"3.bias": torch.zeros(6)}),
-        "3.bias is (6,), the configured network's is (5,)",
+        "3.bias is (6,), the network's is (5,)",
     ),
     "transposed": (lambda tensors: tensors.update({"1.weight": torch.zeros(6, 5)}), "1.weight is (6, 5)"),
     "dtype": (lambda tensors: tensors.update({"3.bias": torch.zeros(5).double()}), "3.bias is torch.float64"),

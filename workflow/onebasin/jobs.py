@@ -38,12 +38,24 @@ def job(log: str | Path) -> Iterator[None]:
 def computing_job(log: str | Path, threads: int, device: str) -> Iterator["torch.device"]:
     """A `job` that computes with torch on `threads` threads and `device` (which it is given), deterministically."""
     with job(log):
-        # here, because the jobs that do not compute start a second sooner without it
-        import torch
+        yield prepare_torch(threads, device, "error")
 
-        torch.set_num_threads(threads)
-        torch.set_deterministic_debug_mode("error")  # use_deterministic_algorithms imports the compiler: 1 s
-        yield _device(device)
+
+def prepare_torch(threads: int, device: str, nondeterministic: str) -> "torch.device":
+    """Let torch compute on `threads` threads, deterministically; the device called `device`.
+
+    Args:
+        nondeterministic: what an operation without a deterministic form comes to: `error` or `warn`.
+
+    Raises:
+        OnebasinError: there is no such device.
+    """
+    # here, because what does not compute starts a second sooner without it
+    import torch
+
+    torch.set_num_threads(threads)
+    torch.set_deterministic_debug_mode(nondeterministic)  # use_deterministic_algorithms imports the compiler: 1 s
+    return _device(device)
 
 
 def device_named(name: str) -> str:

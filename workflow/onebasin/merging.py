@@ -1,7 +1,10 @@
 """Merging: the plain average of permuted models, weights 1/N (Ito et al. 2025, section on merging many models)."""
 
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
+from onebasin import artifacts
 from onebasin.models import Models, mean
 from onebasin.normalization import Settle
 from onebasin.symmetry.apply import Parameters, permute_stack
@@ -19,3 +22,8 @@ def merge(models: Models, spec: Spec, permutations: Permutations, settle: Settle
     permuted = permuted_models(models, spec, permutations)
     average = mean(permuted.parameters)
     return settle(average, settle.statistics([permuted[i] for i in range(len(permuted))])) if settle else average
+
+
+def save_merged(path: str | Path, merged: Parameters, models: Models, method: str, trial: int, **facts: Any) -> None:
+    """Write a merged model (artifact of kind `merged`), with the models and the method that it is from, and `facts`."""
+    artifacts.save(path, "merged", merged, method=method, trial=trial, models=models.seeds, **facts)

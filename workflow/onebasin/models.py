@@ -40,9 +40,14 @@ class Models:
         return {name: self.parameters[name] for name, _ in self.network.named_parameters()}
 
     @property
+    def device(self) -> torch.device:
+        """Where the parameters are."""
+        return next(iter(self.parameters.values())).device
+
+    @property
     def example_input(self) -> Tensor:
         """A batch of two images of zeros, of the shape the network takes."""
-        return torch.zeros(2, *self.input_shape, device=next(iter(self.parameters.values())).device)
+        return torch.zeros(2, *self.input_shape, device=self.device)
 
     def first(self, count: int) -> "Models":
         """The first `count` models."""
@@ -144,12 +149,12 @@ def check_fit(tensors: Mapping[str, Tensor], network: nn.Module, path: str | Pat
     expected = network.state_dict()
     for name in sorted(expected.keys() | tensors.keys()):
         if name not in tensors:
-            raise OnebasinError(f"{path}: has no tensor {name}; it is of another network than the configuration names")
+            raise OnebasinError(f"{path}: has no tensor {name}; it is of another network, or of other settings")
         if name not in expected:
-            raise OnebasinError(f"{path}: has a tensor {name} that the configured network lacks; give a matching file")
+            raise OnebasinError(f"{path}: has a tensor {name} that the network lacks; give a matching file")
         if tensors[name].shape != expected[name].shape:
             have, want = tuple(tensors[name].shape), tuple(expected[name].shape)
-            raise OnebasinError(f"{path}: {name} is {have}, the configured network's is {want}; give a matching file")
+            raise OnebasinError(f"{path}: {name} is {have}, the network's is {want}; give a matching file")
         if tensors[name].dtype != expected[name].dtype:
             raise OnebasinError(f"{path}: {name} is {tensors[name].dtype}, expected {expected[name].dtype}; convert it")
         if not bool(torch.isfinite(tensors[name]).all()):

@@ -59,6 +59,11 @@ class Settle:
         return settled
 
 
+def keeps_statistics(network: nn.Module) -> bool:
+    """Whether a layer of the network has running statistics, which have to be measured anew after averaging."""
+    return any(map(_tracks, network.modules()))
+
+
 @torch.no_grad()
 def recompute(network: nn.Module, parameters: Parameters, images: Sequence[Tensor]) -> Parameters:
     """The parameters with all BatchNorm running statistics measured anew, as cumulative averages over the batches."""

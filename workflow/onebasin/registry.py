@@ -1,5 +1,6 @@
 """Looking things up by name: a built-in by its short name, a user's own as `package.module:callable`."""
 
+import difflib
 import functools
 import importlib
 import tomllib
@@ -24,8 +25,12 @@ def function_of(kind: str, name: str) -> str:
     """
     function: str = builtins(kind)[name]["function"] if name in builtins(kind) else name
     if not all(function.partition(":")):
+        close = difflib.get_close_matches(name, builtins(kind), n=1)
+        hint = f" did you mean {close[0]}?" if close else ""
         known = ", ".join(builtins(kind))
-        raise OnebasinError(f"no {kind} called '{name}'; known: {known}; your own is named package.module:callable")
+        raise OnebasinError(
+            f"no {kind} called '{name}';{hint} known: {known}; your own is named package.module:callable"
+        )
     return function
 
 
@@ -36,6 +41,8 @@ def resolve(kind: str, name: str) -> Callable[..., Any]:
         OnebasinError: no such name, module or callable.
     """
     module_name, _, attribute = function_of(kind, name).partition(":")
+    if module_name.partition(".")[0] == "torchvision":
+        importlib.import_module("onebasin.vision")  # without which its import may fail
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:

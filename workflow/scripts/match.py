@@ -8,10 +8,9 @@ import pandas as pd
 from onebasin.data import load_data
 from onebasin.files import write_sealed
 from onebasin.jobs import computing_job, peak_memory_mb
+from onebasin.matching.search import run_search, save_found
 from onebasin.models import load_models
 from onebasin.registry import resolve
-from onebasin.seeding import generator
-from onebasin.symmetry.permutations import save_permutations
 from onebasin.symmetry.spec import load_spec
 
 params = snakemake.params
@@ -20,14 +19,12 @@ with computing_job(snakemake.log[0], **params.compute) as device:
     models = load_models(snakemake.input.models, params.network, device, params.made)
     spec = load_spec(snakemake.input.symmetries, params.network)
     search = resolve("method", params.function)
-    draws = generator(params.seed, "search", params.method, len(models), params.trial, device=device)
     start = time.perf_counter()
-    permutations = search(models, spec, data, params.settings, draws)
+    permutations = run_search(search, params.method, models, spec, data, params.settings, params.seed, params.trial)
     seconds = time.perf_counter() - start
     for path in snakemake.output.permutations:
         count = int(re.search(r"n(\d+)-t\d+\.safetensors$", path)[1])
-        facts = {"method": params.method, "settings": params.settings, "trial": params.trial}
-        save_permutations(path, permutations.first(count), models=models.seeds[:count], **facts)
+        save_found(path, permutations.first(count), models.first(count), params.method, params.settings, params.trial)
     timing = {"experiment": params.experiment, "method": params.method, "count": len(models), "trial": params.trial}
     timing |= {"seconds": seconds, "steps": permutations.work["steps"], "peak_memory_mb": peak_memory_mb()}
     write_sealed(pd.DataFrame([timing]), snakemake.output.timing)

@@ -1,9 +1,8 @@
 """Average the permuted models of a trial, for every count."""
 
-from onebasin import artifacts
 from onebasin.data import load_data
 from onebasin.jobs import computing_job
-from onebasin.merging import merge
+from onebasin.merging import merge, save_merged
 from onebasin.models import load_models
 from onebasin.normalization import Settle
 from onebasin.symmetry.permutations import load_permutations
@@ -18,6 +17,5 @@ with computing_job(snakemake.log[0], **params.compute) as device:
     search = {"method": params.method, "trial": params.trial}
     for count, source, target in zip(params.counts, snakemake.input.permutations, snakemake.output.merged, strict=True):
         chosen = models.first(count)
-        permutations = load_permutations(source, spec, chosen.seeds, search)
-        average = merge(chosen, spec, permutations, settle)
-        artifacts.save(target, "merged", average, models=chosen.seeds, **search)
+        merged = merge(chosen, spec, load_permutations(source, spec, chosen.seeds, search), settle)
+        save_merged(target, merged, chosen, params.method, params.trial)

@@ -1,5 +1,6 @@
 """Networks: plain `nn.Module`s, one file a family, looked up by name; `package.module:callable` names a user's own."""
 
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,9 +12,12 @@ from onebasin.registry import resolve
 def build_network(settings: Mapping[str, Any], input_shape: tuple[int, ...], classes: int) -> nn.Module:
     """The network named by `settings["name"]`, made with the other settings as arguments.
 
-    A builder takes `input_shape` `(c, h, w)` and `classes`, and returns a module from images `[n, c, h, w]` to
-    logits `[n, classes]`. Its initial parameters come from torch's global generator, as every `nn.Module`'s do.
+    A builder returns a module from images `[n, c, h, w]` to logits `[n, classes]`. It is given `input_shape`
+    `(c, h, w)` and `classes` if it has parameters of these names: constructors of other libraries have none. Initial
+    parameters come from torch's global generator, as every `nn.Module`'s do.
     """
     arguments = dict(settings)
     builder = resolve("network", arguments.pop("name"))
-    return builder(input_shape=input_shape, classes=classes, **arguments)
+    known = {"input_shape": input_shape, "classes": classes}
+    taken = inspect.signature(builder).parameters
+    return builder(**{key: value for key, value in known.items() if key in taken}, **arguments)

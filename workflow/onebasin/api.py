@@ -1,0 +1,312 @@
+"""Merging one's own networks: load them, find what may be permuted, match, merge, look. `import onebasin` offers it.
+
+    models = onebasin.load_models(["a.pt", "b.pt", "c.pt"], "torchvision.models:resnet18", (3, 32, 32))
+    spec = onebasin.symmetries(models)
+    permutations = onebasin.match(models, spec)
+    merged = onebasin.merge(models, spec, permutations, onebasin.load_data("cifar10"))
+
+The command line is a thin layer over these functions, and they are one over the library that the workflow uses: the
+same models, settings, seed and trial give the same bytes. Everything wrong is refused, with an `OnebasinError` of one
+line, before the work starts.
+"""
+
+import copy
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import nn
+
+from onebasin import merging
+from onebasin.data import Data, make_data
+from onebasin.data import load_data as load_saved_data
+from onebasin.errors import OnebasinError
+from onebasin.evaluation import evaluate_merged, interpolation_curves, pairwise_barriers
+from onebasin.matching.search import run_search
+from onebasin.model_files import ModelFile, read_model_file, stack
+from onebasin.models import Models, forward, initial
+from onebasin.networks.named import Network, make_network
+from onebasin.normalization import Settle, keeps_statistics
+from onebasin.registry import builtins, resolve
+from onebasin.seeding import generator
+from onebasin.settings import data_settings, method_settings, needs_data, parse_named, stage_settings
+from onebasin.symmetry.apply import Parameters
+from onebasin.symmetry.check import check as check_spec
+from onebasin.symmetry.permutations import Permutations, check_indices
+from onebasin.symmetry.spec import Spec
+from onebasin.symmetry.trace import trace as trace_module
+
+
+def load_models(
+    files: Sequence[str | Path | ModelFile],
+    network: Network | None = None,
+    input_shape: Sequence[int] | None = None,
+    classes: int | None = None,
+    device: torch.device | str = "cpu",
+) -> Models:
+    """Models from files, as a stack `[N, ...]` per tensor with the network that gives their function.
+
+    Args:
+        files: artifacts of this project, safetensors files, or PyTorch files, which are read without running code.
+        network: a module, or its name and settings as in `mlp:width=512,depth=3`, `package.module:callable` or
+            `torchvision.models:resnet18:num_classes=10`. May be left out for models that the workflow trained, as may
+            `input_shape` `(c, h, w)` and `classes`.
+        classes: how many logits the network gives; only the built-in ones, and builders that ask, need to know.
+
+    Raises:
+        OnebasinError: a file cannot be read or its tensors are not the network's (names, shapes, types) or not finite.
+    """
+    read = [file if isinstance(file, ModelFile) else read_model_file(file) for file in files]
+    if not read:
+        raise OnebasinError("no models; give at least one file")
+    facts = read[0].facts
+    network = network if network is not None else read[0].network
+    if network is None:
+        raise OnebasinError(f"{read[0].path}: does not say of which network it is; name the network")
+    input_shape = input_shape or facts.get("input_shape")
+    if input_shape is None:
+        raise OnebasinError(f"{read[0].path}: does not say for inputs of which shape it is; give it, as in 3,32,32")
+    built = make_network(network, input_shape, classes or facts.get("classes"))
+    return stack(read, built, input_shape, device)
+
+
+def stack_models(networks: Sequence[nn.Module], input_shape: Sequence[int]) -> Models:
+    """Modules of one architecture as a stack, named 0, 1, ...; their values are copied.
+
+    Raises:
+        OnebasinError: no modules, or the tensors of two of them differ in name, shape or type, or are not finite.
+    """
+    if not networks:
+        raise OnebasinError("no models; give at least one module")
+    files = [ModelFile(Path(f"model {number}"), initial(network)) for number, network in enumerate(networks)]
+    device = next(iter(files[0].tensors.values())).device
+    return stack(files, copy.deepcopy(networks[0]), input_shape, device)
+
+
+def load_data(data: str | Path, size: int | None = None, device: torch.device | str = "cpu") -> Data:
+    """A data set: images `[n, c, h, w]` float32 and labels `[n]` int64 per split.
+
+    Args:
+        data: a name with settings (`digits`, `cifar10:root=archives`, `package.module:callable`), a file
+            `data.safetensors` of the workflow, or a folder of images, as torchvision's `ImageFolder` but with `train`
+            and `test` above the classes.
+        size: pixels that the images of a folder are resized and cropped to.
+
+    Raises:
+        OnebasinError: there is no such data set, setting, file or folder, or it is damaged.
+    """
+    path = Path(data)
+    if path.is_file():
+        return load_saved_data(path, device)
+    name, given = parse_named(str(data))
+    if name not in builtins("data") and Path(name).is_dir():
+        name, given = "image_folder", {"root": name, **({"size": size} if size else {}), **given}
+    return make_data(data_settings(name, given)).to(device)
+
+
+def trace(network: nn.Module, input_shape: Sequence[int]) -> Spec:
+    """The permutation groups of a network, and which axes stay, with the reason; found by following its graph.
+
+    An axis is in a group only if its permutation is known to leave the function unchanged (`symmetry.trace`).
+
+    Args:
+        input_shape: of one input, without the batch: `(c, h, w)`.
+
+    Raises:
+        OnebasinError: the network cannot be captured as a graph, or does not accept such an input.
+    """
+    return trace_module(network, _example(network, input_shape))
+
+
+def check(network: nn.Module, spec: Spec, input_shape: Sequence[int]) -> float:
+    """The largest change of the outputs, relative to their size, when all groups are permuted at random, in float64.
+
+    Rounding makes it about 1e-15; above 1e-9 it is an error. Inputs are random and all values get noise
+    (`symmetry.check`).
+
+    Raises:
+        OnebasinError: permuting changes the function; the message names the groups and tensors.
+    """
+    return check_spec(network, spec, _example(network, input_shape), generator("symmetries"))
+
+
+def symmetries(models: Models) -> Spec:
+    """What may be permuted in the network of the models: traced, and proven by `check`.
+
+    Raises:
+        OnebasinError: the network cannot be traced, its function is not preserved, or nothing in it may be permuted.
+    """
+    spec = trace(models.network, models.input_shape)
+    if not spec.groups:
+        reasons = "; ".join(sorted({fixed.reason for fixed in spec.fixed}))
+        raise OnebasinError(f"nothing in this network may be permuted ({reasons}); `onebasin trace` says why, by axis")
+    check(models.network, spec, models.input_shape)
+    return spec
+
+
+def match(
+    models: Models,
+    spec: Spec,
+    method: str = "weight_matching",
+    data: Data | None = None,
+    seed: int = 0,
+    trial: int = 0,
+    **settings: Any,
+) -> Permutations:
+    """Search the permutations that bring the models together.
+
+    Args:
+        method: `naive`, `weight_matching` (Ainsworth et al. 2023), `ste`, `ste_mm` (Ito et al. 2025), ..., or one of
+            your own, as `package.module:callable`.
+        data: for methods that read more than weights.
+        seed: root of the random streams; with `trial` it decides what the method draws. As in the workflow's
+            experiments.
+        settings: of the method; the others have the values that the configuration's schema gives them.
+
+    Returns:
+        A permutation `[N, n]` int64 of every group: new unit i of model k is its old unit `indices[group][k, i]`.
+
+    Raises:
+        OnebasinError: there is no such method or setting, the method needs data, the data do not fit the network, or
+            there are fewer than two models.
+    """
+    settings = method_settings(method, settings)
+    if len(models) < 2:
+        raise OnebasinError("one model has nothing to be matched to; give at least two")
+    if needs_data(method) and data is None:
+        raise OnebasinError(f"{method} reads training data; give the data, or take a method that reads weights alone")
+    if data is not None:
+        check_data(models, data)
+    return run_search(resolve("method", method), method, models, spec, data, settings, seed, trial)
+
+
+def permute(models: Models, spec: Spec, permutations: Permutations) -> Models:
+    """The models with their units in their new order; each computes what it computed before.
+
+    Raises:
+        OnebasinError: these are not permutations of the groups for so many models.
+    """
+    check_indices(permutations.indices, spec, len(models), "permutations")
+    return merging.permuted_models(models, spec, permutations)
+
+
+def merge(
+    models: Models,
+    spec: Spec,
+    permutations: Permutations,
+    data: Data | None = None,
+    normalization: str | None = "recompute",
+    images: int | None = None,
+) -> Parameters:
+    """The average of the permuted models, weights 1/N: the parameters and buffers of one model by name.
+
+    Args:
+        data: training data to measure activations on. Only `recompute` in a network without running statistics, and
+            None, do without.
+        normalization: `recompute` measures BatchNorm's running statistics anew; `repair` also rescales every channel
+            (Jordan et al. 2023); None leaves the averages as they are.
+        images: how many training images that takes; all, if None.
+
+    Raises:
+        OnebasinError: these are not permutations for these models, or data are needed or do not fit.
+    """
+    check_indices(permutations.indices, spec, len(models), "permutations")
+    return merging.merge(models, spec, permutations, settle_of(models, data, normalization, images))
+
+
+def evaluate(models: Models, merged: Parameters, data: Data) -> pd.DataFrame:
+    """Loss (mean cross-entropy, nats) and accuracy (in [0, 1]) of a merged model, its parents and their ensemble.
+
+    Returns:
+        A row a split (`train`, `test`): `loss`, `accuracy`, and the same with `parents_` (mean over the models) and
+        `ensemble_` (of the parents' averaged probabilities); `barrier_loss` = loss - parents' mean loss, and
+        `barrier_accuracy` the other way round.
+
+    Raises:
+        OnebasinError: the data do not fit the network.
+    """
+    check_data(models, data)
+    return evaluate_merged(models, merged, data)
+
+
+def barrier(
+    permuted: Models,
+    data: Data,
+    points: int | None = None,
+    normalization: str | None = "recompute",
+    images: int | None = None,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Loss and accuracy on the line between every two models, and the barriers (Frankle et al. 2020).
+
+    Args:
+        permuted: the models, in the order in which they are to be looked at (`permute`).
+        points: on a line, the ends included; the schema's number if None.
+        normalization: what is done to the points between the ends, as for `merge`.
+
+    Returns:
+        Curves `split, model_a, model_b, weight_b, loss, accuracy`, and barriers `split, model_a, model_b,
+        barrier_loss, barrier_accuracy`: the largest excess over the straight line between the ends. Losses are in
+        nats, accuracies in [0, 1].
+
+    Raises:
+        OnebasinError: fewer than two models, or the data do not fit the network.
+    """
+    if len(permuted) < 2:
+        raise OnebasinError("a line has two ends; give at least two models")
+    check_data(permuted, data)
+    points = stage_settings("interpolation", points=points)["points"]
+    curves = interpolation_curves(permuted, data, points, settle_of(permuted, data, normalization, images))
+    return curves, pairwise_barriers(curves)
+
+
+def settle_of(models: Models, data: Data | None, normalization: str | None, images: int | None = None) -> Settle | None:
+    """What is done to averages before they are used; None if nothing.
+
+    Raises:
+        OnebasinError: it takes data, and there are none, or they do not fit the network.
+    """
+    if normalization is None or (normalization == "recompute" and not keeps_statistics(models.network)):
+        return None
+    settings = stage_settings("normalization", method=normalization, images=images)
+    if data is None:
+        why = "REPAIR measures activations" if normalization == "repair" else "BatchNorm's statistics are measured anew"
+        raise OnebasinError(f"{why} on training data after averaging; give the data, or normalization none")
+    check_data(models, data)
+    return Settle(models.network, data.train, settings)
+
+
+@torch.no_grad()
+def count_classes(models: Models) -> int:
+    """How many logits the network gives.
+
+    Raises:
+        OnebasinError: it does not give logits `[n, classes]` for a batch of its inputs.
+    """
+    kind = type(models.network).__name__
+    try:
+        output = forward(models.network.eval(), models[0], models.example_input)
+    except RuntimeError as error:
+        line = (str(error).splitlines() or [""])[0]
+        raise OnebasinError(f"{kind} does not accept inputs of shape {models.input_shape}: {line}") from None
+    if not isinstance(output, torch.Tensor) or output.dim() != 2:
+        raise OnebasinError(f"{kind} does not give logits [n, classes]; wrap it in a module that does")
+    return output.shape[1]
+
+
+def check_data(models: Models, data: Data) -> None:
+    """Refuse data whose images the network does not take, or that have more classes than it has logits."""
+    if data.input_shape != models.input_shape:
+        have, want = ("x".join(map(str, shape)) for shape in (data.input_shape, models.input_shape))
+        raise OnebasinError(f"the data's images are {have}, the network takes {want}; give the data it was trained on")
+    if (logits := count_classes(models)) < data.classes:
+        raise OnebasinError(
+            f"the data have {data.classes} classes, the network has {logits} logits; give the data it was trained on"
+        )
+
+
+def _example(network: nn.Module, input_shape: Sequence[int]) -> torch.Tensor:
+    """A batch of two inputs of zeros where the network is."""
+    device = next((tensor.device for tensor in network.state_dict().values()), torch.device("cpu"))
+    return torch.zeros(2, *input_shape, device=device)

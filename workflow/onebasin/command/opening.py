@@ -1,0 +1,94 @@
+"""What the options of a subcommand name, opened and checked against each other before any work is done."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from onebasin import api, artifacts
+from onebasin.data import Data
+from onebasin.errors import OnebasinError
+from onebasin.jobs import device_named, prepare_torch
+from onebasin.model_files import ModelFile, check_identities, checksum_of, identities, read_model_file
+from onebasin.models import Models
+from onebasin.settings import default_of
+from onebasin.symmetry.permutations import Permutations, load_permutations
+from onebasin.symmetry.spec import Spec
+
+
+@dataclass(frozen=True)
+class Opened:
+    """The models of the files and their data, if there are any."""
+
+    files: list[ModelFile]
+    models: Models
+    data: Data | None
+
+    @cached_property
+    def spec(self) -> Spec:
+        """What may be permuted, proven."""
+        return api.symmetries(self.models)
+
+    @property
+    def identities(self) -> dict[str, list[str]]:
+        """Facts for artifacts made of these models: who they are, where seeds do not say it."""
+        return identities(self.files)
+
+    def find(
+        self, path: Path | None, method: str, settings: Mapping[str, Any], seed: int, trial: int
+    ) -> tuple[Permutations, str, int]:
+        """The permutations in a file, or those that a search finds now; and the method and trial that they are of.
+
+        Raises:
+            OnebasinError: the file is damaged, or made for other models or these in another order.
+        """
+        if path is None:
+            return api.match(self.models, self.spec, method, self.data, seed, trial, **settings), method, trial
+        facts = artifacts.load(path, "permutations", ("models", "method", "trial")).facts
+        check_identities(facts, self.files, path)
+        return load_permutations(path, self.spec, self.models.seeds), facts["method"], facts["trial"]
+
+    def own_permutation(self, path: Path) -> Permutations:
+        """The permutation of the one model that is open, among those of a file.
+
+        Raises:
+            OnebasinError: the file is damaged, or was made for other models.
+        """
+        facts = artifacts.load(path, "permutations", ("models",)).facts
+        everyone = facts.get("checksums", facts["models"])
+        own = checksum_of(self.files[0]) if "checksums" in facts else self.files[0].facts.get("seed")
+        if own not in everyone:
+            raise OnebasinError(f"{path}: not made for {self.files[0].path}; give the permutations it was matched in")
+        place = everyone.index(own)
+        found = load_permutations(path, self.spec, tuple(facts["models"]))
+        return Permutations({group: index[place : place + 1] for group, index in found.indices.items()}, found.work)
+
+
+def open_models(
+    files: Sequence[Path],
+    network: str | None = None,
+    input_shape: tuple[int, ...] | None = None,
+    classes: int | None = None,
+    data: str | None = None,
+    device: str | None = None,
+    threads: int | None = None,
+    at_least: int = 1,
+) -> Opened:
+    """Read the files and the data, and set torch up to compute as the workflow's jobs do.
+
+    Raises:
+        OnebasinError: a file or the data cannot be read, they do not fit each other, or there are too few models.
+    """
+    if len(files) < at_least:
+        raise OnebasinError(f"{len(files)} model; give at least {at_least} files")
+    place = prepare_torch(threads or default_of("threads"), device_named(device or default_of("device")), "warn")
+    read = [read_model_file(file) for file in files]
+    shape = input_shape or read[0].facts.get("input_shape")
+    found = None if data is None else api.load_data(data, shape[-1] if shape else None, place)
+    if found is not None:
+        shape, classes = shape or found.input_shape, classes or read[0].facts.get("classes") or found.classes
+    models = api.load_models(read, network, shape, classes, place)
+    if found is not None:
+        api.check_data(models, found)
+    return Opened(read, models, found)

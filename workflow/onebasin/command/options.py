@@ -1,0 +1,138 @@
+"""Options that several subcommands share, and what their texts mean. Nothing here imports torch."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from onebasin.errors import OnebasinError
+from onebasin.registry import function_of
+
+Command = Callable[..., Any]
+
+FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+NORMALIZATIONS = ("recompute", "repair", "none")
+
+
+class Shape(click.ParamType):
+    """`3,32,32` or `3x32x32`: the shape of one input, without the batch."""
+
+    name = "c,h,w"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
+        """The sizes as whole numbers above 0."""
+        if isinstance(value, tuple):
+            return value
+        parts = value.replace("x", ",").split(",")
+        if not all(part.strip().isdecimal() and int(part) > 0 for part in parts):
+            self.fail(f"'{value}' is no shape; write the sizes of one input, as in 3,32,32", param, ctx)
+        return tuple(map(int, parts))
+
+
+class Method(click.ParamType):
+    """A permutation search by name."""
+
+    name = "name"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The name, if there is such a method."""
+        try:
+            function_of("method", value)
+        except OnebasinError as error:
+            self.fail(str(error), param, ctx)
+        return str(value)
+
+
+def model_files(command: Command) -> Command:
+    """The models, as arguments."""
+    return click.argument("files", metavar="MODELS...", nargs=-1, required=True, type=FILE)(command)
+
+
+def network_options(command: Command) -> Command:
+    """What network the models are of; all may be left out for models that the workflow trained."""
+    command = click.option(
+        "--classes", type=click.IntRange(min=1), help="Number of logits, where neither files nor data tell it."
+    )(command)
+    command = click.option(
+        "--input", "input_shape", type=Shape(), help="Shape of one input, where neither files nor data tell it."
+    )(command)
+    return click.option(
+        "--network",
+        metavar="NAME[:KEY=VALUE,...]",
+        help="mlp:width=512,depth=3, resnet20, vgg11, or your own as package.module:callable.",
+    )(command)
+
+
+def data_option(required: bool) -> Callable[[Command], Command]:
+    """The data set."""
+    return click.option(
+        "--data",
+        required=required,
+        metavar="NAME[:KEY=VALUE,...]",
+        help="digits, glyphs, mnist, cifar10, ..., package.module:callable, a folder of images (train/<class>/*, "
+        "test/<class>/*), or a data.safetensors of the workflow.",
+    )
+
+
+def search_options(command: Command) -> Command:
+    """The method, its settings and its randomness."""
+    command = click.option(
+        "--trial", default=0, type=click.IntRange(min=0), help="Number of the trial: other random draws."
+    )(command)
+    command = click.option("--seed", default=0, type=click.IntRange(min=0), help="Root of the random draws.")(command)
+    command = click.option(
+        "--set",
+        "given",
+        metavar="KEY=VALUE",
+        multiple=True,
+        help="A setting of the method, e.g. epochs=10. Others are as in config/README.md.",
+    )(command)
+    return click.option(
+        "--method",
+        type=Method(),
+        default="weight_matching",
+        show_default=True,
+        help="naive, weight_matching, ste, ste_mm, ..., or your own as package.module:callable.",
+    )(command)
+
+
+def normalization_options(command: Command) -> Command:
+    """What is done to averages before they are used."""
+    command = click.option(
+        "--normalization-images",
+        "normalization_images",
+        type=click.IntRange(min=1),
+        help="How many training images that takes (all, if not given).",
+    )(command)
+    return click.option(
+        "--normalization",
+        type=click.Choice(NORMALIZATIONS),
+        default="recompute",
+        show_default=True,
+        help="Measure BatchNorm statistics of averages anew, rescale channels as well (REPAIR), or neither.",
+    )(command)
+
+
+def compute_options(command: Command) -> Command:
+    """Where and on how many threads torch computes."""
+    command = click.option(
+        "--threads",
+        type=click.IntRange(min=1),
+        help="Threads of torch; the last bits of results depend on it. As in the workflow, one if not given.",
+    )(command)
+    return click.option(
+        "--device", type=click.Choice(["cpu", "cuda", "auto"]), help="Where to compute; the CPU if not given."
+    )(command)
+
+
+def output_option(what: str, required: bool = True, folder: bool = False) -> Callable[[Command], Command]:
+    """Where the result goes."""
+    return click.option(
+        "-o",
+        "--output",
+        required=required,
+        type=click.Path(path_type=Path),
+        metavar="FOLDER" if folder else "FILE",
+        help=what,
+    )

@@ -1,0 +1,105 @@
+"""Models as files that people bring: artifacts of this project, or state dicts that anybody wrote.
+
+An artifact says of itself which network it is of, for inputs of which shape; a state dict says nothing, so these have
+to be given. Models of artifacts are named by their seeds, others by their place in the list.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import torch
+from torch import nn
+
+from onebasin import artifacts
+from onebasin.errors import OnebasinError
+from onebasin.models import Models, check_fit, stacked
+from onebasin.state_dicts import read_state_dict
+from onebasin.symmetry.apply import Parameters
+
+KINDS = ("model", "merged")  # kinds of artifacts that are parameters of a network
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """A file's tensors, and what it says of itself (`facts`: `seed`, `input_shape`, `classes`, `made`, ...)."""
+
+    path: Path
+    tensors: Parameters
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def network(self) -> dict[str, Any] | None:
+        """The settings of the network that it was trained as, if it says so."""
+        made = self.facts.get("made")
+        return made.get("network") if isinstance(made, Mapping) else None
+
+
+def read_model_file(path: str | Path) -> ModelFile:
+    """Read a model: an artifact of kind `model` or `merged`, or a state dict (`state_dicts.read_state_dict`).
+
+    Raises:
+        OnebasinError: it cannot be read, is damaged, or is an artifact of another kind.
+    """
+    path = Path(path)
+    header = read_header(path)
+    if header is None:
+        return ModelFile(path, read_state_dict(path))
+    kind = header.get("kind")
+    artifact = artifacts.load(path, kind if kind in KINDS else "model")
+    return ModelFile(path, artifact.tensors, artifact.facts)
+
+
+def read_header(path: str | Path) -> dict[str, Any] | None:
+    """What an artifact says of itself, before its checksum is looked at; None for any other file."""
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            header = json.loads((file.metadata() or {})[artifacts.HEADER_KEY])
+    except (safetensors.SafetensorError, OSError, ValueError, KeyError):
+        return None
+    return header if isinstance(header, dict) else None
+
+
+def stack(
+    files: Sequence[ModelFile], network: nn.Module, input_shape: Sequence[int], device: torch.device | str = "cpu"
+) -> Models:
+    """The files' tensors as a stack of models of one network.
+
+    Raises:
+        OnebasinError: a file's tensors are not the network's (names, shapes, types), or not finite.
+    """
+    for file in files:
+        check_fit(file.tensors, network, file.path)
+    parameters = {name: tensor.to(device) for name, tensor in stacked([file.tensors for file in files]).items()}
+    return Models(network.to(device).eval(), parameters, names_of(files), tuple(input_shape))
+
+
+def names_of(files: Sequence[ModelFile]) -> tuple[int, ...]:
+    """The seeds of the models, or their places in the list where a seed is unknown or not one model's alone."""
+    seeds = [file.facts.get("seed") for file in files]
+    if all(type(seed) is int for seed in seeds) and len(set(seeds)) == len(seeds):
+        return tuple(seed for seed in seeds if seed is not None)
+    return tuple(range(len(files)))
+
+
+def identities(files: Sequence[ModelFile]) -> dict[str, Any]:
+    """Facts that tell whether permutations were made for these models: nothing where seeds name them."""
+    if names_of(files) == tuple(file.facts.get("seed") for file in files):
+        return {}
+    return {"checksums": [checksum_of(file) for file in files]}
+
+
+def checksum_of(file: ModelFile) -> str:
+    """SHA-256 of a file's tensors, whatever the format that they are stored in."""
+    return artifacts.checksum({name: tensor.contiguous() for name, tensor in file.tensors.items()})
+
+
+def check_identities(facts: Mapping[str, Any], files: Sequence[ModelFile], path: str | Path) -> None:
+    """Refuse permutations whose facts say that they were made for other models, or for these in another order."""
+    if facts.get("checksums") != identities(files).get("checksums"):
+        raise OnebasinError(
+            f"{path}: made for other models, or for these in another order; give the files as they were matched"
+        )

@@ -1,0 +1,109 @@
+"""State dicts that others wrote: safetensors files, and PyTorch files without running any code of theirs.
+
+A PyTorch file is a pickle, which can run anything. It is read by PyTorch's restricted unpickler (`weights_only=True`)
+and by nothing else: a file that needs more is refused. What training programs wrap a state dict in is taken off, and
+said so in the log.
+"""
+
+import logging
+import pickle
+import re
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from onebasin.errors import OnebasinError
+
+logger = logging.getLogger(__name__)
+
+WRAPPERS = ("state_dict", "model_state_dict", "model")  # keys under which training programs keep the network's tensors
+PREFIXES = ("module.", "_orig_mod.")  # what DataParallel and torch.compile put before every name
+PYTORCH_BEGINNINGS = (b"PK", b"\x80\x02")  # a zip archive, and the pickle of PyTorch before 1.6
+
+
+def read_state_dict(path: str | Path) -> dict[str, Tensor]:
+    """The tensors of a file by name, on the CPU: safetensors, or PyTorch's own format.
+
+    A state dict under one of the usual keys, and names that all begin with one of the usual prefixes, are unwrapped.
+
+    Raises:
+        OnebasinError: the file cannot be read, is of neither format, needs to run code, or holds no state dict.
+    """
+    path = Path(path)
+    try:
+        with path.open("rb") as file:
+            beginning = file.read(9)
+    except OSError as error:
+        raise OnebasinError(f"{path}: cannot be read ({error.strerror}); give a file of tensors") from None
+    if path.suffix == ".safetensors" or beginning[8:9] == b"{":
+        return _without_prefix(_read_safetensors(path), path)
+    if beginning.startswith(PYTORCH_BEGINNINGS):
+        return _without_prefix(_tensors(_unwrapped(_read_pytorch(path), path), path), path)
+    raise OnebasinError(f"{path}: neither a safetensors nor a PyTorch file; save a state dict with torch.save")
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    try:
+        return safetensors.torch.load_file(path)
+    except (safetensors.SafetensorError, OSError, ValueError) as error:
+        raise OnebasinError(f"{path}: truncated or not a safetensors file ({_line(error)}); save it again") from None
+
+
+def _read_pytorch(path: Path) -> Any:
+    try:
+        with path.open("rb") as file, warnings.catch_warnings():  # of a path torch would look at the suffix
+            warnings.simplefilter("ignore")  # what is wrong is said below
+            return torch.load(file, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        # torch's text has a dozen lines; the name of what would be called is the reason
+        wanted = re.search(r"GLOBAL (\S+)", str(error))
+        reason = f"reading it would run code ({wanted[1]}), which is refused" if wanted else "no tensors, or damaged"
+        raise OnebasinError(f"{path}: {reason}; save only the network's state_dict()") from None
+    except Exception as error:  # whatever the unpickler makes of a damaged file is that file's fault
+        if "TorchScript" in str(error):
+            raise OnebasinError(f"{path}: a TorchScript archive, which is code; save its state_dict()") from None
+        raise OnebasinError(f"{path}: damaged or not a PyTorch file ({_line(error)}); save it again") from None
+
+
+def _unwrapped(content: Any, path: Path) -> Any:
+    """What is under the first of the usual keys that holds a dictionary, or the content itself."""
+    if not isinstance(content, Mapping):
+        return content
+    if content.keys() == {"state", "param_groups"}:
+        raise OnebasinError(f"{path}: the state of an optimiser, not of a network; save the network's state_dict()")
+    for key in WRAPPERS:
+        if isinstance(content.get(key), Mapping):
+            logger.info("%s: took the state dict under '%s'", path, key)
+            return content[key]
+    return content
+
+
+def _tensors(content: Any, path: Path) -> dict[str, Tensor]:
+    if not isinstance(content, Mapping):
+        raise OnebasinError(f"{path}: holds a {type(content).__name__}, not a state dict; save network.state_dict()")
+    for name, value in content.items():
+        if not isinstance(name, str) or not isinstance(value, Tensor):
+            kind = type(value).__name__
+            raise OnebasinError(f"{path}: '{name}' is a {kind}, not a tensor; save only the network's state_dict()")
+    if not content:
+        raise OnebasinError(f"{path}: an empty dictionary; save the network's state_dict()")
+    return {name: tensor.detach() for name, tensor in content.items()}
+
+
+def _without_prefix(tensors: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
+    for prefix in PREFIXES * 2:  # a compiled network may be in a parallel one, and the other way round
+        if tensors and all(name.startswith(prefix) for name in tensors):
+            logger.info("%s: took the prefix '%s' off all names", path, prefix)
+            tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
+    return tensors
+
+
+def _line(error: Exception) -> str:
+    """The first line of what an error says."""
+    return (str(error).splitlines() or [type(error).__name__])[0]
