@@ -4,6 +4,7 @@ An artifact says of itself which network it is of, for inputs of which shape; a 
 to be given. Models of artifacts are named by their seeds, others by their place in the list.
 """
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -93,8 +94,13 @@ def identities(files: Sequence[ModelFile]) -> dict[str, Any]:
 
 
 def checksum_of(file: ModelFile) -> str:
-    """SHA-256 of a file's tensors, whatever the format that they are stored in."""
-    return artifacts.checksum({name: tensor.contiguous() for name, tensor in file.tensors.items()})
+    """SHA-256 over names, types, shapes and bytes of a file's tensors, whatever the format that they are stored in."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(file.tensors.items()):
+        digest.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)};".encode())
+        if tensor.numel():
+            digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def check_identities(facts: Mapping[str, Any], files: Sequence[ModelFile], path: str | Path) -> None:

@@ -24,7 +24,7 @@ from onebasin.data import Split
 from onebasin.errors import OnebasinError
 from onebasin.matching.cost import units_of
 from onebasin.models import Models
-from onebasin.products import FastLinear, add_product
+from onebasin.products import fast_linear, add_product
 from onebasin.progress import track
 from onebasin.symmetry.spec import Axis, Group, Spec
 
@@ -170,7 +170,7 @@ class _Watch(TorchFunctionMode):
 @torch.no_grad()
 def _run(models: Models, model: int, spec: Spec, images: Tensor, see: See) -> None:
     parameters = models[model]
-    with FastLinear(), _Watch(spec, parameters, see):
+    with fast_linear(), _Watch(spec, parameters, see):
         functional_call(models.network.eval(), parameters, (images,), tie_weights=False)
 
 
