@@ -112,6 +112,22 @@ def test_methods_are_found_and_their_settings_are_theirs_alone():
     assert [tiny.is_model_by_model(name) for name in methods] == [True, False, True, False]
 
 
+def test_a_method_that_leaves_the_first_model_is_anchored():
+    methods = {
+        **{name: {} for name in ("naive", "weight_matching", "ste", "ste_mm")},
+        "mine": {"function": "my.methods:search", "anchored": True, "strength": 2},
+        "other": {"function": "my.methods:other"},
+    }
+    tiny = experiment(methods=methods)
+    assert [tiny.is_anchored(name) for name in methods] == [True, False, True, True, True, False]
+    assert tiny.method_settings("mine") == {"strength": 2}
+
+
+def test_the_three_model_test_is_for_counts_of_three_or_more():
+    assert experiment(counts=[5, 2, 3]).anchored_counts == [3, 5]
+    assert experiment(counts=[2]).anchored_counts == []
+
+
 def test_too_few_seeds_are_refused_with_the_number_needed():
     config = {"experiments": {"tiny": experiment(seeds=list(range(11))).settings}}
     with pytest.raises(OnebasinError, match=r"experiments\.tiny\.counts: 3 trials of 4 .*need 12 seeds.*has 11"):
@@ -308,6 +324,8 @@ def test_what_is_left_out_gets_its_default():
     validate(config, str(SCHEMA))
     digits = read_experiments(config)["digits_mlp"]
     assert config["threads"] == 1
+    assert digits["analysis"]["gammas"] == [0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9]
+    assert digits["analysis"]["truncation"] == [0, 0.3, 0.5, 0.7, 0.9]
     assert digits["landscape"] == {"split": "test", "trial": 0, "resolution": 25}
     everyone = {"validation_fraction": 0.0, "validation_seed": 0}
     assert digits["data"] == {"name": "digits", "test_fraction": 0.2, "seed": 0} | everyone
@@ -320,6 +338,19 @@ def test_ones_own_data_network_and_method_are_valid():
     config["experiments"]["digits_mlp"]["network"] = {"name": "my_networks:deep", "blocks": 4}
     validate(config, str(SCHEMA))
     assert read_experiments(config)["digits_mlp"].function_of("data") == "my.data:images"
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"gammas": [0, 1.2]}, ["analysis.gammas[1]", "1.2", "maximum of 1"]),
+        ({"truncation": []}, ["analysis.truncation", "non-empty"]),
+        ({"gamma": [0.3]}, ["analysis.gamma", "did you mean gammas?"]),
+    ],
+)
+def test_a_wrong_cutoff_is_refused(settings, words):
+    line = refusal(changed(f"{DIGITS}.analysis", settings))
+    assert all(word in line for word in words)
 
 
 MISSPELT = [

@@ -233,6 +233,29 @@ def test_roles_and_warm_starts_stand_side_by_side(tmp_path: Path) -> None:
     assert _cells((tmp_path / "acceleration.md").read_text())[2:4] == ["row scans, warm start", "row scans, cold start"]
 
 
+def test_a_cutoff_has_a_row_of_its_own(tmp_path: Path) -> None:
+    rows = [
+        ["digits", "weight_matching", 2, trial, "test", gamma, 0, 1, share, barrier + 0.01 * trial, 0.0]
+        for trial in (0, 1)
+        for gamma, share, barrier in ((0.0, 1.0, 0.1), (0.5, 0.05, 0.2))
+    ]
+    summary = summaries.summarise(pd.DataFrame(rows, columns=tables.COLUMNS["truncation"]), "truncation")
+    summaries.write_markdown(summary, "truncation", tmp_path / "truncation.md", ["kept_share", "barrier_loss"])
+    cells = _cells((tmp_path / "truncation.md").read_text())
+    assert cells[:5] == ["method (n = 2)", "count", "gamma", "kept share (%)", "barrier loss"]
+    assert cells[-5:] == ["weight_matching", "2", "0.5", "5.00 ± 0.00", "0.2050 ± 0.0071"]
+
+
+def test_layers_stay_in_the_order_of_the_network_and_ranks_are_numbers(tmp_path: Path) -> None:
+    for model in (10, 9):
+        rows = [["digits", 0, model, layer, rank, 1.0] for layer in ("stem", "block10", "block2") for rank in (1, 0)]
+        write_frame(pd.DataFrame(rows, columns=tables.COLUMNS["singular_values"]), tmp_path / f"{model}.csv")
+    frame = tables.collect([tmp_path / "10.csv", tmp_path / "9.csv"], "singular_values")
+    assert frame["model"].tolist() == ["9"] * 6 + ["10"] * 6
+    assert frame["layer"].tolist() == [layer for layer in ("stem", "block10", "block2") for _ in (0, 1)] * 2
+    assert frame["rank"].tolist() == [0, 1] * 6
+
+
 def test_every_summarised_table_can_be_set_even_without_rows(tmp_path: Path) -> None:
     for name in summaries.QUANTITIES:
         summary = summaries.summarise(pd.DataFrame(columns=tables.COLUMNS[name]), name)

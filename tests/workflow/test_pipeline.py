@@ -23,16 +23,23 @@ def test_every_file_of_the_contract_is_made(finished):
             expected += [
                 small / f"{kind}/{method}/n{count}-t{trial}.safetensors" for count in (2, 3) for trial in (0, 1)
             ]
-    for table in ("merged", "pairwise", "sharpness", "timing", "top_eigenvalue", "acceleration"):
+    summarised = ("merged", "pairwise", "sharpness", "timing", "top_eigenvalue", "acceleration")
+    for table in (*summarised, "distance", "three_models", "truncation"):
         expected += [small / f"tables/{table}.{suffix}" for suffix in ("csv", "md", "tex")]
     for figure in ("merged", "pairwise", "pairwise_matrix", "interpolation", "sharpness", "landscape"):
+        expected += [small / f"figures/{figure}.{suffix}" for suffix in ("pdf", "png")]
+    for table in ("taylor", "alignment", "singular_values", "responses"):
+        expected += [small / f"tables/{table}.csv"]
+    for figure in ("distance", "taylor", "singular_values", "responses", "alignment", "alignment_layers"):
+        expected += [small / f"figures/{figure}.{suffix}" for suffix in ("pdf", "png")]
+    for figure in ("alignment_barrier", "three_models", "truncation"):
         expected += [small / f"figures/{figure}.{suffix}" for suffix in ("pdf", "png")]
     expected += [small / "data.safetensors"]
     expected += [results / name for name in ("claims.csv", "claims.md", "provenance.csv", "config.yaml")]
     assert [path for path in expected if not path.is_file()] == []
 
 
-@pytest.mark.parametrize("table", ["merged", "pairwise", "sharpness", "timing"])
+@pytest.mark.parametrize("table", ["merged", "pairwise", "sharpness", "timing", "alignment", "three_models"])
 def test_tables_have_the_columns_of_the_contract_in_order(finished, table):
     header = (finished.folder / f"results/small/tables/{table}.csv").read_text().splitlines()[0]
     assert header.split(",") == COLUMNS[table]
@@ -64,6 +71,19 @@ def test_a_model_by_model_search_for_fewer_models_is_the_beginning_of_that_for_m
         assert (three[group][:2] == index).all()
 
 
+def test_models_matched_to_the_first_are_those_of_a_search_that_leaves_it(finished):
+    """Of such methods the three-model test reads the barriers that are there; others have a search of their own."""
+    small = finished.folder / "results/small/tables"
+    third, pairs = (pd.read_csv(small / f"{table}.csv") for table in ("three_models", "pairwise"))
+    assert set(third["method"]) == set(METHODS)
+    assert set(third["count"]) == {3}
+    key = ["method", "count", "trial", "split", "model_a", "model_b"]
+    both = third.merge(pairs, on=key, suffixes=("", "_of_pair"))
+    assert len(both) == len(third) == len(METHODS) * 2 * 2
+    same = both["barrier_loss"] == both["barrier_loss_of_pair"]
+    assert same[both["method"] != "weight_matching"].all()
+
+
 def test_a_second_run_has_nothing_to_do(finished):
     done = finished.make()
     assert "Nothing to be done" in done.stdout + done.stderr
@@ -85,6 +105,7 @@ def test_the_report_holds_figures_tables_claims_and_configuration(copied):
         "2. Figures",
         "3. Tables",
         "4. Configuration and versions",
+        "5. Why matching works",
         "landscape.png",
         "merged.html",
     ):

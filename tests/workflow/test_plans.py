@@ -53,10 +53,10 @@ def test_an_experiment_says_what_its_stages_need(fresh):
 
 @needs_plugin
 def test_a_stage_that_is_not_small_has_jobs_of_its_own(fresh):
-    """And what is left of a trial's group is a pair of jobs for every method."""
+    """And what is left of a trial's group is three jobs for every method."""
     fresh.edit("small.yaml", "    trials: 2\n", "    trials: 2\n    resources: {sharpness: {runtime: 300}}\n")
     done = fresh.run(*SLURM)
-    assert groups_of(done.stdout + done.stderr) == [["evaluate_small", "merge_small"]] * 8
+    assert groups_of(done.stdout + done.stderr) == [["evaluate_small", "geometry_small", "merge_small"]] * 8
 
 
 @needs_plugin
@@ -80,4 +80,6 @@ def test_a_thousand_jobs_are_planned(fresh):
     assert planned["match_small_ste_mm"] == len(counts) * trials
     assert planned["match_small_ste"] == planned["acceleration_small"] == planned["sharpness_parents_small"] == trials
     assert planned["merge_small"] == planned["evaluate_small"] == planned["sharpness_small"] == 4 * trials
+    assert planned["geometry_small"] == 4 * trials
+    assert planned["three_models_small"] == planned["truncation_small"] == trials
     assert planned.total() > 1000

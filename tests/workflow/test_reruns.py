@@ -2,7 +2,7 @@
 
 import shutil
 
-MERGED = ("merge_small", "evaluate_small", "sharpness_small", "landscape_small")
+MERGED = ("merge_small", "evaluate_small", "sharpness_small", "landscape_small", "geometry_small")
 END = {"claims", "provenance"}
 
 
@@ -41,7 +41,7 @@ def test_a_setting_of_a_method_reruns_that_method(copied):
     planned = copied.planned()
     assert rules(planned, "train", "match") == {"match_small_ste_mm"}
     assert planned["match_small_ste_mm"] == 4
-    assert [planned[name] for name in MERGED] == [2, 2, 2, 1]
+    assert [planned[name] for name in MERGED] == [2, 2, 2, 1, 2]
     assert "sharpness_parents_small" not in planned
 
 
@@ -50,6 +50,13 @@ def test_a_setting_of_the_sharpness_reruns_no_search(copied):
     assert set(copied.planned()) - END == {
         *("sharpness_small", "sharpness_parents_small", "figure_small_sharpness"),
         *("table_small_sharpness", "table_small_top_eigenvalue"),
+    }
+
+
+def test_a_setting_of_the_analysis_reruns_what_it_is_for(copied):
+    copied.edit("small.yaml", "    trials: 2\n", "    trials: 2\n    analysis: {truncation: [0, 0.5]}\n")
+    assert set(copied.planned()) - END == {
+        *("truncation_small", "table_small_truncation", "figure_small_truncation"),
     }
 
 
