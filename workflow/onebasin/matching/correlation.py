@@ -24,7 +24,7 @@ from onebasin.data import Split
 from onebasin.errors import OnebasinError
 from onebasin.matching.cost import units_of
 from onebasin.models import Models
-from onebasin.products import fast_linear, add_product
+from onebasin.products import add_product, fast_linear
 from onebasin.progress import track
 from onebasin.symmetry.spec import Axis, Group, Spec
 
