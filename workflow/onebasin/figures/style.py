@@ -83,14 +83,14 @@ METHODS = {
     "naive": MethodStyle("#808080", "X", (1.2, 1.2)),
     "weight_matching": MethodStyle("#e69f00", "s", (5, 1.5)),
     "activation_matching": MethodStyle("#7fdcc4", "d", (2.5, 1)),
-    "c2m3": MethodStyle("#001a33", "*", (5, 1.2, 1.2, 1.2, 1.2, 1.2)),
+    "c2m3": MethodStyle("#001a33", "v", (5, 1.2, 1.2, 1.2, 1.2, 1.2)),
     "ste": MethodStyle("#0077bb", "^", (5, 1.2, 1.2, 1.2)),
     "ste_mm": MethodStyle("#7a0f3c", "o", ()),
 }
 LABELS = {"c2m3": "C2M3", "ste": "STE (pairwise)", "ste_mm": "STE-MM"}
 
 OTHER_COLOURS = ("#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#332288", "#999933", "#aa4499", "#44aa99")
-OTHER_MARKERS = ("D", "v", "P", "p", "<", "h", ">")
+OTHER_MARKERS = ("D", "8", "P", "p", "<", "h", ">")
 OTHER_DASHES: tuple[tuple[float, ...], ...] = ((3, 1), (7, 1.5), (3, 1, 1, 1, 1, 1), (7, 1, 3, 1), ())
 
 

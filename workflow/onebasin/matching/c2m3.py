@@ -10,7 +10,7 @@ A step finds, for every model and group, the permutation V of the largest produc
 them from P to (1 - t) P + t V, with the t in [0, 1] that is best. In the end every P is rounded to the permutation
 nearest to it. Two models are matched as in the paper's form for pairs: the first one is the universe, its P stays. If
 both moved, the best V of the one would undo that of the other, and the step would end half way, where neither knows
-which of them is to move.
+which of them is to move. With more models, which all move, as published, this can happen to a few units.
 
 Two things make a step cheap. Along it, Y is a polynomial in t, and so is f, of twice the number of permuted axes (4 for
 a matrix), with inner products for coefficients. And P starts at the identity, so that no product with it is ever
@@ -50,8 +50,8 @@ def c2m3(
 ) -> Permutations:
     """Permutations of all models to the universe; nothing is drawn.
 
-    Memory beyond the models: three copies of every tensor that is permuted along two axes, one of those permuted along
-    one, and an n x n matrix a model and group.
+    Memory beyond the models: five copies of every tensor that is permuted along two axes, two of one that is permuted
+    along one, and an n x n matrix a model and group.
 
     Args:
         settings: `max_steps`.
@@ -61,7 +61,7 @@ def c2m3(
     for _ in track(range(settings["max_steps"]), f"C2M3 of {len(models)} models, steps", settings["max_steps"]):
         gain = search.step()
         steps += 1
-        idle = 0 if gain >= SMALLEST_GAIN * search.largest else idle + 1
+        idle = 0 if gain > SMALLEST_GAIN * search.largest else idle + 1
         if idle == IDLE_STEPS:
             break
     indices = search.rounded()
