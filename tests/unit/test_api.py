@@ -239,6 +239,10 @@ REFUSALS = {
     "one model": (lambda files: onebasin.match(trained_mlps(1), spec_of(trained_mlps())), "give at least two"),
     "no data": (lambda files: onebasin.match(trained_mlps(), spec_of(trained_mlps()), "ste_mm"), "ste_mm reads"),
     "no such method": (lambda files: onebasin.match(trained_mlps(), spec_of(trained_mlps()), "stemm"), "did you mean"),
+    "a method that finds nothing": (
+        lambda files: onebasin.match(trained_mlps(), spec_of(trained_mlps()), "builtins:print"),
+        "gave NoneType",
+    ),
     "no such setting": (
         lambda files: onebasin.match(trained_mlps(), spec_of(trained_mlps()), max_round=3),
         "did you mean max_rounds?",
