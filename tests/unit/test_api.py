@@ -17,6 +17,7 @@ from onebasin.evaluation import logits, measure
 from onebasin.matching.weight import weight_matching
 from onebasin.merging import merge
 from onebasin.models import save_model
+from onebasin.named_networks import make_network
 from onebasin.seeding import generator
 from onebasin.symmetry.apply import identity, random_permutations
 from onebasin.symmetry.permutations import Permutations
@@ -78,6 +79,18 @@ def test_an_artifact_says_itself_which_network_it_is_of(files):
 
 def test_models_with_one_seed_are_named_by_their_place(files):
     assert onebasin.load_models([files[2], files[2]]).seeds == (0, 1)
+
+
+def test_a_constructor_of_torchvision_is_named_with_its_settings(tmp_path):
+    networks = [make_network("torchvision.models:squeezenet1_1:num_classes=3", (3, 32, 32)) for _ in range(2)]
+    with torch.no_grad():
+        networks[1].classifier[1].bias += 1
+    for number, network in enumerate(networks):
+        torch.save(network.state_dict(), tmp_path / f"{number}.pt")
+    paths = [tmp_path / "0.pt", tmp_path / "1.pt"]
+    models = onebasin.load_models(paths, "torchvision.models:squeezenet1_1:num_classes=3", (3, 32, 32))
+    difference = models[1]["classifier.1.bias"] - models[0]["classifier.1.bias"]
+    torch.testing.assert_close(difference, torch.ones(3))
 
 
 def test_modules_become_models_and_stay_as_they_are():
@@ -239,6 +252,10 @@ REFUSALS = {
     "one model": (lambda files: onebasin.match(trained_mlps(1), spec_of(trained_mlps())), "give at least two"),
     "no data": (lambda files: onebasin.match(trained_mlps(), spec_of(trained_mlps()), "ste_mm"), "ste_mm reads"),
     "no such method": (lambda files: onebasin.match(trained_mlps(), spec_of(trained_mlps()), "stemm"), "did you mean"),
+    "a method that finds nothing": (
+        lambda files: onebasin.match(trained_mlps(), spec_of(trained_mlps()), "builtins:print"),
+        "gave NoneType",
+    ),
     "no such setting": (
         lambda files: onebasin.match(trained_mlps(), spec_of(trained_mlps()), max_round=3),
         "did you mean max_rounds?",

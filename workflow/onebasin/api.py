@@ -27,7 +27,7 @@ from onebasin.evaluation import evaluate_merged, interpolation_curves, pairwise_
 from onebasin.matching.search import run_search
 from onebasin.model_files import ModelFile, read_model_file, stack
 from onebasin.models import Models, forward, initial
-from onebasin.networks.named import Network, make_network
+from onebasin.named_networks import Network, make_network
 from onebasin.normalization import Settle, keeps_statistics
 from onebasin.registry import builtins, resolve
 from onebasin.seeding import generator
@@ -103,6 +103,8 @@ def load_data(data: str | Path, size: int | None = None, device: torch.device | 
     name, given = parse_named(str(data))
     if name not in builtins("data") and Path(name).is_dir():
         name, given = "image_folder", {"root": name, **({"size": size} if size else {}), **given}
+    elif "/" in name or path.suffix == ".safetensors":
+        raise OnebasinError(f"{name}: no such file or folder; name a data set, or a file or folder that is there")
     return make_data(data_settings(name, given)).to(device)
 
 
@@ -169,8 +171,8 @@ def match(
         A permutation `[N, n]` int64 of every group: new unit i of model k is its old unit `indices[group][k, i]`.
 
     Raises:
-        OnebasinError: there is no such method or setting, the method needs data, the data do not fit the network, or
-            there are fewer than two models.
+        OnebasinError: there is no such method or setting, the method needs data, the data do not fit the network,
+            there are fewer than two models, or a method of your own returns something else.
     """
     settings = method_settings(method, settings)
     if len(models) < 2:
@@ -179,7 +181,11 @@ def match(
         raise OnebasinError(f"{method} reads training data; give the data, or take a method that reads weights alone")
     if data is not None:
         check_data(models, data)
-    return run_search(resolve("method", method), method, models, spec, data, settings, seed, trial)
+    found = run_search(resolve("method", method), method, models, spec, data, settings, seed, trial)
+    if not isinstance(found, Permutations):
+        raise OnebasinError(f"{method} gave {type(found).__name__}; a method has to return Permutations")
+    check_indices(found.indices, spec, len(models), method)
+    return found
 
 
 def permute(models: Models, spec: Spec, permutations: Permutations) -> Models:

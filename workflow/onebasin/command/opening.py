@@ -1,5 +1,6 @@
 """What the options of a subcommand name, opened and checked against each other before any work is done."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,6 +16,8 @@ from onebasin.models import Models
 from onebasin.settings import default_of
 from onebasin.symmetry.permutations import Permutations, load_permutations
 from onebasin.symmetry.spec import Spec
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,8 @@ def open_models(
     if len(files) < at_least:
         raise OnebasinError(f"{len(files)} model; give at least {at_least} files")
     place = prepare_torch(threads or default_of("threads"), device_named(device or default_of("device")), "warn")
+    for file in sorted({file for file in files if files.count(file) > 1}):
+        logger.warning("%s: given more than once; it counts that often", file)
     read = [read_model_file(file) for file in files]
     shape = input_shape or read[0].facts.get("input_shape")
     found = None if data is None else api.load_data(data, shape[-1] if shape else None, place)

@@ -13,9 +13,8 @@ def check_output(path: Path, inputs: Iterable[Path], suffix: str) -> None:
         raise OnebasinError(f"{path}: what is written is a {suffix[1:]} file; name it {path.with_suffix(suffix).name}")
     if path.is_dir():
         raise OnebasinError(f"{path}: a folder; name a file")
-    for source in inputs:
-        if path.exists() and source.exists() and path.samefile(source):
-            raise OnebasinError(f"{path}: is an input as well; name another output")
+    if path.resolve() in [source.resolve() for source in inputs]:
+        raise OnebasinError(f"{path}: is an input as well; name another output")
     check_folder(path.parent, path)
 
 
