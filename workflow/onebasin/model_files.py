@@ -6,6 +6,7 @@ to be given. Models of artifacts are named by their seeds, others by their place
 
 import hashlib
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,13 +14,15 @@ from typing import Any
 
 import safetensors
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from onebasin import artifacts
 from onebasin.errors import OnebasinError
 from onebasin.models import Models, check_fit, stacked
 from onebasin.state_dicts import read_state_dict
 from onebasin.symmetry.apply import Parameters
+
+logger = logging.getLogger(__name__)
 
 KINDS = ("model", "merged")  # kinds of artifacts that are parameters of a network
 
@@ -70,12 +73,39 @@ def stack(
     """The files' tensors as a stack of models of one network.
 
     Raises:
-        OnebasinError: a file's tensors are not the network's (names, shapes, types), or not finite.
+        OnebasinError: a file's tensors are not the network's (`fitted`).
     """
-    for file in files:
-        check_fit(file.tensors, network, file.path)
-    parameters = {name: tensor.to(device) for name, tensor in stacked([file.tensors for file in files]).items()}
+    models = [fitted(file.tensors, network, file.path) for file in files]
+    parameters = {name: tensor.to(device) for name, tensor in stacked(models).items()}
     return Models(network.to(device).eval(), parameters, names_of(files), tuple(input_shape))
+
+
+def fitted(tensors: Mapping[str, Tensor], network: nn.Module, path: str | Path) -> Parameters:
+    """The tensors as the network holds them. Half precision becomes the network's type, which changes no value.
+
+    Raises:
+        OnebasinError: names, shapes or types are not the network's, or values are not finite (`models.check_fit`).
+    """
+    exact, widened = dict(tensors), set()
+    for name, own in network.state_dict().items():
+        if name in exact and _is_narrower(exact[name].dtype, own.dtype):
+            widened.add(f"{exact[name].dtype} to {own.dtype}")
+            exact[name] = exact[name].to(own.dtype)
+    for change in sorted(widened):
+        logger.info("%s: converted from %s, which is exact", path, change)
+    check_fit(exact, network, path)
+    return exact
+
+
+def _is_narrower(given: torch.dtype, own: torch.dtype) -> bool:
+    """Whether every value of one floating-point type is one of the other as well, and they differ."""
+    return given.is_floating_point and given != own and torch.promote_types(given, own) == own
+
+
+def origin(path: str | Path) -> dict[str, str]:
+    """Where a model is from: its path as given, and the SHA-256 of the file."""
+    with Path(path).open("rb") as file:
+        return {"source": str(path), "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
 
 
 def names_of(files: Sequence[ModelFile]) -> tuple[int, ...]:

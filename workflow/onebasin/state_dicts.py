@@ -41,10 +41,10 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
             beginning = file.read(9)
     except OSError as error:
         raise OnebasinError(f"{path}: cannot be read ({error.strerror}); give a file of tensors") from None
-    if path.suffix == ".safetensors" or beginning[8:9] == b"{":
-        return _without_prefix(_read_safetensors(path), path)
     if beginning.startswith(PYTORCH_BEGINNINGS):
         return _without_prefix(_tensors(_unwrapped(_read_pytorch(path), path), path), path)
+    if path.suffix == ".safetensors" or beginning[8:9] == b"{":
+        return _without_prefix(_read_safetensors(path), path)
     raise OnebasinError(f"{path}: neither a safetensors nor a PyTorch file; save a state dict with torch.save")
 
 
@@ -72,7 +72,7 @@ def _read_pytorch(path: Path) -> Any:
 
 
 def _unwrapped(content: Any, path: Path) -> Any:
-    """What is under the first of the usual keys that holds a dictionary, or the content itself."""
+    """What is under the first of the usual keys that holds a dictionary, as deep as they go; or the content itself."""
     if not isinstance(content, Mapping):
         return content
     if content.keys() == {"state", "param_groups"}:
@@ -80,7 +80,7 @@ def _unwrapped(content: Any, path: Path) -> Any:
     for key in WRAPPERS:
         if isinstance(content.get(key), Mapping):
             logger.info("%s: took the state dict under '%s'", path, key)
-            return content[key]
+            return _unwrapped(content[key], path)
     return content
 
 
@@ -91,6 +91,8 @@ def _tensors(content: Any, path: Path) -> dict[str, Tensor]:
         if not isinstance(name, str) or not isinstance(value, Tensor):
             kind = type(value).__name__
             raise OnebasinError(f"{path}: '{name}' is a {kind}, not a tensor; save only the network's state_dict()")
+        if value.layout is not torch.strided:
+            raise OnebasinError(f"{path}: '{name}' is a {value.layout} tensor; save it as a dense one")
     if not content:
         raise OnebasinError(f"{path}: an empty dictionary; save the network's state_dict()")
     return {name: tensor.detach() for name, tensor in content.items()}

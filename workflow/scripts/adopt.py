@@ -1,8 +1,8 @@
 """Take a checkpoint that was made elsewhere as a model of the experiment."""
 
-from onebasin.checkpoints import fitted, origin, read_state_dict
 from onebasin.data import load_data
 from onebasin.jobs import computing_job
+from onebasin.model_files import fitted, origin, read_model_file
 from onebasin.models import Models, new_network, save_model, stacked
 
 params = snakemake.params
@@ -10,6 +10,6 @@ with computing_job(snakemake.log[0], **params.compute):
     data = load_data(snakemake.input.data)
     network = new_network(params.network, data.input_shape, data.classes, "unused")
     checkpoint = snakemake.input.checkpoint
-    tensors = fitted(read_state_dict(checkpoint), network, checkpoint)
+    tensors = fitted(read_model_file(checkpoint).tensors, network, checkpoint)
     model = Models(network, stacked([tensors]), (params.seed,), data.input_shape)
     save_model(snakemake.output[0], model, 0, data.classes, {"network": params.network, **origin(checkpoint)})
