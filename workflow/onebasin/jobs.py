@@ -1,7 +1,6 @@
 """What every job of the workflow shares: its log, its number of threads, and one line for the user's errors."""
 
 import logging
-import os
 import resource
 import sys
 from collections.abc import Iterator
@@ -9,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from onebasin.devices import ready
 from onebasin.errors import OnebasinError
 
 if TYPE_CHECKING:
@@ -43,25 +43,7 @@ def computing_job(log: str | Path, threads: int, device: str) -> Iterator["torch
 
         torch.set_num_threads(threads)
         torch.set_deterministic_debug_mode("error")  # use_deterministic_algorithms imports the compiler: 1 s
-        yield _device(device)
-
-
-def device_named(name: str) -> str:
-    """`auto` is the GPU of this machine if it has one, else the CPU; any other name is itself."""
-    if name != "auto":
-        return name
-    return "cuda" if any(Path("/dev").glob("nvidia[0-9]*")) else "cpu"
-
-
-def _device(name: str) -> "torch.device":
-    """The one place that knows what a device needs."""
-    import torch
-
-    if name == "cuda":
-        if not torch.cuda.is_available():
-            raise OnebasinError("config: device: cuda: this machine has no usable GPU; write cpu")
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is deterministic only with this
-    return torch.device(name)
+        yield ready(device)
 
 
 def _log_into(path: Path) -> None:
