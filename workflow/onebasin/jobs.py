@@ -1,7 +1,6 @@
 """What every job of the workflow shares: its log, its number of threads, and one line for the user's errors."""
 
 import logging
-import os
 import resource
 import sys
 from collections.abc import Iterator
@@ -9,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from onebasin.devices import ready
 from onebasin.errors import OnebasinError
 
 if TYPE_CHECKING:
@@ -55,25 +55,7 @@ def prepare_torch(threads: int, device: str, nondeterministic: str) -> "torch.de
 
     torch.set_num_threads(threads)
     torch.set_deterministic_debug_mode(nondeterministic)  # use_deterministic_algorithms imports the compiler: 1 s
-    return _device(device)
-
-
-def device_named(name: str) -> str:
-    """`auto` is the GPU of this machine if it has one, else the CPU; any other name is itself."""
-    if name != "auto":
-        return name
-    return "cuda" if any(Path("/dev").glob("nvidia[0-9]*")) else "cpu"
-
-
-def _device(name: str) -> "torch.device":
-    """The one place that knows what a device needs."""
-    import torch
-
-    if name == "cuda":
-        if not torch.cuda.is_available():
-            raise OnebasinError("config: device: cuda: this machine has no usable GPU; write cpu")
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is deterministic only with this
-    return torch.device(name)
+    return ready(device)
 
 
 def _log_into(path: Path) -> None:

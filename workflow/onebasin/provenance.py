@@ -8,7 +8,8 @@ from importlib import metadata
 from pathlib import Path
 
 import pandas as pd
-import torch
+
+from onebasin.devices import hardware
 
 PACKAGES = (
     *("onebasin", "torch", "torchvision", "numpy", "scipy", "numba", "scikit-learn", "pandas", "safetensors"),
@@ -27,7 +28,7 @@ def provenance(threads: int, device: str) -> pd.DataFrame:
         "processor": _processor(),
         "cores": str(os.cpu_count()),
         "threads per job": str(threads),
-        "device": torch.cuda.get_device_name() if device == "cuda" else device,
+        "device": hardware(device),
         "deterministic algorithms": "yes",
     }
     return pd.DataFrame(facts.items(), columns=["what", "value"])

@@ -4,7 +4,6 @@ Every model has its own initialisation, its own order of the data and its own au
 is trained as if it were alone: its bits do not depend on the company.
 """
 
-import contextlib
 import copy
 import logging
 import os
@@ -21,6 +20,7 @@ from torch.nn import functional as F
 from onebasin import artifacts
 from onebasin.augmentation import augment
 from onebasin.data import Data, batches
+from onebasin.devices import autocast
 from onebasin.errors import OnebasinError
 from onebasin.evaluation import measure
 from onebasin.models import Models, initial, new_network, stacked
@@ -146,8 +146,7 @@ class _Run:
         """One optimiser step; the sum of the losses and the number of right answers `[2]` before it."""
         if self.settings.get("augmentation"):
             images = augment(images, self.settings["augmentation"], self.streams["augmentation"], self.data.black)
-        bf16 = self.device.type == "cuda" and self.settings.get("precision") == "bf16"
-        with torch.autocast("cuda", torch.bfloat16) if bf16 else contextlib.nullcontext(), fast_linear():
+        with autocast(self.device, self.settings.get("precision", "float32")), fast_linear():
             logits = self._forward(images)
         loss = F.cross_entropy(logits.float(), labels)
         self.optimizer.zero_grad()

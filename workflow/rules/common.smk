@@ -11,6 +11,7 @@ WORKFLOW = Path(str(workflow.current_basedir)).parent
 sys.path.insert(0, str(WORKFLOW))
 os.environ.update(PYTHONPATH=os.pathsep.join([str(WORKFLOW), *filter(None, [os.environ.get("PYTHONPATH")])]))
 
+from onebasin.devices import device_named
 from onebasin.errors import OnebasinError
 from onebasin.experiment import (
     explain,
@@ -22,7 +23,6 @@ from onebasin.experiment import (
     write_stacks,
 )
 from onebasin.fingerprint import fingerprint
-from onebasin.jobs import device_named
 from onebasin.registry import builtins
 from onebasin.repeated_keys import refuse_repeated_keys
 

@@ -9,8 +9,9 @@ from typing import Any
 
 from onebasin import api, artifacts
 from onebasin.data import Data
+from onebasin.devices import device_named
 from onebasin.errors import OnebasinError
-from onebasin.jobs import device_named, prepare_torch
+from onebasin.jobs import prepare_torch
 from onebasin.model_files import ModelFile, check_identities, checksum_of, identities, read_model_file
 from onebasin.models import Models
 from onebasin.settings import default_of
