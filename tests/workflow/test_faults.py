@@ -153,6 +153,34 @@ def test_a_missing_checkpoint_of_an_outsider_is_named(copied):
     assert "results/small/models/seed-99.safetensors" in done.stderr
 
 
+def test_a_run_that_filled_the_disk_goes_on_once_there_is_room(finished, fresh):
+    results, target = fresh.folder / "results", "small/data.safetensors"
+    results.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=40k", "tmpfs", results], capture_output=True, text=True
+    )
+    if mounted.returncode:
+        pytest.skip(f"no file system can be mounted here: {mounted.stderr.strip()}")
+    try:
+        for options, why in (
+            ("ro", "stacks.json: not written (Read-only"),
+            ("rw", "data.safetensors: not written (No sp"),
+        ):
+            subprocess.run(["mount", "-o", f"remount,{options}", results], check=True)
+            done = fresh.run("--cores", "1", f"results/{target}")
+            lines = [line for line in done.stderr.splitlines() if line.startswith("onebasin: ")]
+            assert done.returncode != 0
+            assert len(lines) == 1, done.stderr
+            assert why in lines[0]
+            assert "Traceback" not in done.stderr
+            assert list(results.rglob("*.safetensors")) == []
+        subprocess.run(["mount", "-o", "remount,size=10m", results], check=True)
+        fresh.make(f"results/{target}")
+        assert (results / target).read_bytes() == (finished.folder / "results" / target).read_bytes()
+    finally:
+        subprocess.run(["umount", "--lazy", results], check=True)
+
+
 # Runs that are killed, and runs that meet
 
 
