@@ -1,7 +1,7 @@
 import pytest
 
 from onebasin.errors import OnebasinError
-from onebasin.files import replacing, write_text
+from onebasin.files import remove_leftovers, replacing, write_text
 
 
 def test_text_is_written_as_utf_8_with_unix_line_ends(tmp_path):
@@ -78,3 +78,21 @@ def test_a_folder_in_the_place_is_one_line_and_stays(tmp_path):
         write_text(tmp_path / "note.txt", "x")
     assert [file.name for file in tmp_path.iterdir()] == ["note.txt"]
     assert (tmp_path / "note.txt").is_dir()
+
+
+def test_what_killed_writers_left_is_removed_and_nothing_else(tmp_path):
+    kept = ["model.safetensors", ".hidden", ".model-0123.txt", "folder/.keep-0123456789ab"]
+    for name in kept:
+        write_text(tmp_path / name, "x")
+    (tmp_path / kept[-1]).rename(tmp_path / "folder" / "keep-0123456789ab")
+    with replacing(tmp_path / "folder" / "seed-1.safetensors") as temporary:
+        left = temporary.with_name(f".other-{temporary.stem[-12:]}.csv")
+        left.write_text("half")
+        temporary.write_text("whole")
+    remove_leftovers(tmp_path)
+    found = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file())
+    assert found == sorted([*kept[:-1], "folder/keep-0123456789ab", "folder/seed-1.safetensors"])
+
+
+def test_removing_leftovers_where_nothing_was_written_is_no_error(tmp_path):
+    assert remove_leftovers(tmp_path / "absent") is None

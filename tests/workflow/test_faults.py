@@ -1,17 +1,19 @@
 """Wrong input is refused in one line; what is killed can be run again and ends with the same bytes."""
 
 import os
+import random
+import re
 import signal
 import subprocess
 import time
 
 import pytest
-from safetensors.torch import load_file
 
 from onebasin import artifacts
 
 CHECKPOINT = "results/small/models/seed-1.safetensors"
-PERMUTATIONS = "results/small/permutations/ste_mm/n2-t0.safetensors"
+TABLE = "results/small/tables/merged.csv"
+KILLS = ["job"] * 3 + ["snakemake"] * 3 + ["everything"] * 2 + ["interrupt"] * 2
 
 
 @pytest.mark.parametrize(
@@ -50,50 +52,98 @@ def test_a_wrong_configuration_is_refused_in_one_line(fresh, old, new, named, wa
     assert not (fresh.folder / "results").exists()
 
 
+# Damaged and swapped files
+
+
 def truncate(path):
     path.write_bytes(path.read_bytes()[:1000])
 
 
-def flip_a_bit(path):
+def flip_in_the_data(path):
     content = bytearray(path.read_bytes())
     content[-100] ^= 1
-    path.write_bytes(bytes(content))
+    path.write_bytes(content)
 
 
-def empty(path):
-    path.write_bytes(b"")
+def flip_in_the_facts(path):
+    """Another seed, in a header that safetensors reads without complaint."""
+    content = path.read_bytes()
+    place = content.index(rb"\"seed\": ") + len(rb"\"seed\": ")
+    path.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
 
 
-def another_shape(path):
+def change_a_digit(path):
+    text = path.read_text()
+    place = re.search("[0-9]", text).start()
+    path.write_text(text[:place] + str((int(text[place]) + 1) % 10) + text[place + 1 :])
+
+
+def make_narrower(path):
     artifact = artifacts.load(path, "model")
-    tensors = {name: tensor[..., :-1].clone() for name, tensor in artifact.tensors.items()}
+    tensors = {name: tensor[..., :-1] for name, tensor in artifact.tensors.items()}
     artifacts.save(path, "model", tensors, **artifact.facts)
 
 
-def another_kind(path):
-    artifacts.save(path, "merged", load_file(path))
+def train_longer(path):
+    artifact = artifacts.load(path, "model")
+    artifact.facts["made"]["training"]["epochs"] = 7
+    artifacts.save(path, "model", artifact.tensors, **artifact.facts)
 
 
-@pytest.mark.parametrize(
-    ("damage", "why"),
-    [
-        (truncate, "truncated"),
-        (empty, "truncated"),
-        (flip_a_bit, "checksum"),
-        (another_shape, "the configured network's is"),
-        (another_kind, "expected 'model'"),
+def rename_the_next_seed(path):
+    seed = int(path.stem.removeprefix("seed-"))
+    path.write_bytes(path.with_name(f"seed-{seed + 1}.safetensors").read_bytes())
+
+
+def copy_the_naive_one(path):
+    path.write_bytes((path.parents[1] / "naive" / path.name).read_bytes())
+
+
+DAMAGES = {
+    "checksums": [
+        ("models/seed-1.safetensors", truncate, "truncated", "permutations/ste_mm/n2-t0.safetensors"),
+        ("models/seed-4.safetensors", flip_in_the_facts, "checksum", "permutations/ste_mm/n2-t1.safetensors"),
+        ("merged/naive/n3-t1.safetensors", flip_in_the_data, "checksum", "sharpness/naive/t1.csv"),
     ],
-)
-def test_a_damaged_checkpoint_is_named_and_nothing_half_written(copied, damage, why):
-    damage(copied.folder / CHECKPOINT)
-    done = copied.run("--cores", "1", "--force", PERMUTATIONS)
+    "parts": [
+        ("permutations/ste/n2-t0.safetensors", flip_in_the_data, "checksum", "merged/ste/n2-t0.safetensors"),
+        (
+            *("permutations/weight_matching/n2-t1.safetensors", copy_the_naive_one),
+            *("method is naive, expected weight_matching", "merged/weight_matching/n2-t1.safetensors"),
+        ),
+        ("sharpness/parents/t1.csv", change_a_digit, "checksum", "sharpness/ste/t1.csv"),
+        ("history/seed-2.csv", change_a_digit, "checksum", "tables/history.csv"),
+    ],
+    "other experiments": [
+        ("models/seed-0.safetensors", make_narrower, "configured network's is", "acceleration/t0.csv"),
+        ("models/seed-3.safetensors", train_longer, "epochs is 7, expected 6", "acceleration/t1.csv"),
+        ("evaluation/ste/t0-merged.csv", change_a_digit, "checksum", "tables/merged.csv"),
+    ],
+    "symmetries": [
+        ("symmetries.json", change_a_digit, "checksum", "merged/ste/n2-t0.safetensors"),
+        ("models/seed-3.safetensors", rename_the_next_seed, "seed is 4, expected 3", "acceleration/t1.csv"),
+    ],
+    "data": [("data.safetensors", flip_in_the_data, "checksum", "models/seed-5.safetensors")],
+}
+
+
+@pytest.mark.parametrize("damages", DAMAGES.values(), ids=DAMAGES)
+def test_a_damaged_or_swapped_file_is_named_by_the_job_that_reads_it(copied, damages):
+    small = copied.folder / "results/small"
+    for name, damage, _, _ in damages:
+        dates = (small / name).stat()
+        damage(small / name)
+        # its date stays, as it would on a bad disk: only the jobs that are asked for read it
+        os.utime(small / name, ns=(dates.st_atime_ns, dates.st_mtime_ns))
+    done = copied.run("--cores", "2", "--force", *(f"results/small/{target}" for _, _, _, target in damages))
     lines = [line for line in done.stderr.splitlines() if line.startswith("onebasin: ")]
     assert done.returncode != 0
-    assert len(lines) == 1
-    assert CHECKPOINT in lines[0]
-    assert why in lines[0]
-    assert not (copied.folder / PERMUTATIONS).exists()
-    assert list(copied.folder.glob("results/small/permutations/ste_mm/.*")) == []
+    assert len(lines) == len(damages), done.stderr[-3000:]
+    for name, _, why, target in damages:
+        assert any(f"results/small/{name}: " in line and why in line for line in lines), lines
+        assert not (small / target).exists()
+    assert "Traceback" not in done.stderr
+    assert list(small.rglob(".*")) == []
 
 
 def test_a_missing_checkpoint_is_trained_again_with_the_same_bytes(copied):
@@ -110,52 +160,105 @@ def test_a_missing_checkpoint_of_an_outsider_is_named(copied):
     assert "results/small/models/seed-99.safetensors" in done.stderr
 
 
-@pytest.mark.parametrize("victim", ["snakemake", "job", "interrupt"])
-def test_a_killed_run_is_completed_with_the_same_bytes(finished, fresh, victim):
-    targets = [PERMUTATIONS, "results/small/models/seed-5.safetensors"]
-    process = subprocess.Popen(
-        fresh.command("--cores", "2", *targets),
-        cwd=fresh.folder,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
+def test_a_run_that_filled_the_disk_goes_on_once_there_is_room(finished, fresh):
+    results, target = fresh.folder / "results", "small/data.safetensors"
+    results.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=40k", "tmpfs", results], capture_output=True, text=True
     )
-    children = wait_for_jobs(process)
-    if victim == "interrupt":
-        os.killpg(process.pid, signal.SIGINT)
-    else:
-        os.kill(process.pid if victim == "snakemake" else children[0], signal.SIGKILL)
-    process.wait(timeout=60)
-    assert process.returncode != 0
-    assert fresh.clean_up().returncode == 0
-    fresh.make(*targets)
-    for target in targets:
-        assert (fresh.folder / target).read_bytes() == (finished.folder / target).read_bytes()
+    if mounted.returncode:
+        pytest.skip(f"no file system can be mounted here: {mounted.stderr.strip()}")
+    try:
+        for options, why in (
+            ("ro", "stacks.json: not written (Read-only"),
+            ("rw", "data.safetensors: not written (No sp"),
+        ):
+            subprocess.run(["mount", "-o", f"remount,{options}", results], check=True)
+            done = fresh.run("--cores", "1", f"results/{target}")
+            lines = [line for line in done.stderr.splitlines() if line.startswith("onebasin: ")]
+            assert done.returncode != 0
+            assert len(lines) == 1, done.stderr
+            assert why in lines[0]
+            assert "Traceback" not in done.stderr
+            assert list(results.rglob("*.safetensors")) == []
+        subprocess.run(["mount", "-o", "remount,size=10m", results], check=True)
+        fresh.make(f"results/{target}")
+        assert (results / target).read_bytes() == (finished.folder / "results" / target).read_bytes()
+    finally:
+        subprocess.run(["umount", "--lazy", results], check=True)
 
 
-def test_a_second_run_in_the_folder_is_refused_while_the_first_is_alive(fresh):
+# Runs that are killed, and runs that meet
+
+
+def test_a_run_killed_ten_times_at_random_moments_ends_with_the_same_bytes(finished, fresh):
+    """Moments (up to two seconds after the first job has begun) and victims are those that seed 0 draws."""
+    draws = random.Random(0)
+    for victim in draws.sample(KILLS, len(KILLS)):
+        process = start(fresh, "--cores", "2", TABLE)
+        wait_for_jobs(process)
+        time.sleep(draws.uniform(0, 2))
+        kill(process, victim)
+        assert process.wait(timeout=100) != 0, "the run had ended before it was killed"
+        assert fresh.clean_up().returncode == 0
+    fresh.make(TABLE)
+    ours, theirs = fresh.products(), finished.products()
+    assert {"small/tables/merged.csv", "small/merged/ste_mm/n3-t1.safetensors"} <= ours.keys()
+    assert [name for name in ours if ours[name] != theirs.get(name)] == []
+
+
+def test_a_second_run_in_the_folder_is_refused_while_the_first_is_alive(finished, fresh):
     target = "results/small/models/seed-0.safetensors"
-    first = subprocess.Popen(
-        fresh.command("--cores", "1", target),
-        cwd=fresh.folder,
+    first = start(fresh, "--cores", "1", target)
+    wait_for_jobs(first)
+    by_hand, by_make = fresh.run("--cores", "1", target), fresh.clean_up()
+    assert first.wait(timeout=200) == 0, "the first run was disturbed"
+    assert by_hand.returncode == 1
+    assert "no other Snakemake process is trying to create the same files" in by_hand.stderr
+    assert "Traceback" not in by_hand.stderr
+    assert by_make.returncode == 1
+    assert by_make.stderr.startswith("onebasin: ")
+    assert f"process {first.pid}" in by_make.stderr
+    assert (fresh.folder / target).read_bytes() == (finished.folder / target).read_bytes()
+
+
+def start(clone, *arguments):
+    """A run in a process group of its own."""
+    return subprocess.Popen(
+        clone.command(*arguments),
+        cwd=clone.folder,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
     )
-    wait_for_jobs(first)
-    second = fresh.clean_up()
-    assert first.wait(timeout=120) == 0, "the first run was disturbed"
-    assert second.returncode == 1
-    assert f"process {first.pid}" in second.stderr
+
+
+def kill(process, victim):
+    """End a run: kill a job (and end the rest in order), Snakemake alone, or all of it; or interrupt it like Ctrl-C.
+
+    Jobs that Snakemake leaves behind are alive: they are orphans to clean up.
+    """
+    if victim == "everything":
+        os.killpg(process.pid, signal.SIGKILL)
+    elif victim == "interrupt":
+        os.killpg(process.pid, signal.SIGINT)
+    elif victim == "snakemake":
+        process.kill()
+    else:
+        for job in jobs_of(process)[:1]:  # none at a moment between two jobs
+            os.kill(job, signal.SIGKILL)
+        process.terminate()
+
+
+def jobs_of(process):
+    """The process ids of a run's jobs."""
+    command = ["pgrep", "-f", "-s", str(process.pid), "snakemake/scripts/"]
+    return [int(job) for job in subprocess.run(command, capture_output=True, text=True).stdout.split()]
 
 
 def wait_for_jobs(process):
-    """The process ids of running jobs, once there are some; they have had a moment to get going."""
-    command = ["pgrep", "-f", "-s", str(process.pid), "snakemake/scripts/"]
-    for _ in range(300):
+    for _ in range(1000):
+        if jobs_of(process):
+            return
         time.sleep(0.1)
-        found = subprocess.run(command, capture_output=True, text=True).stdout.split()
-        if found:
-            time.sleep(1)
-            return [int(child) for child in found]
     raise AssertionError("no job started")

@@ -59,16 +59,21 @@ def prepare_torch(threads: int, device: str, nondeterministic: str) -> "torch.de
 
 
 def _log_into(path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
     logging.captureWarnings(capture=True)
-    logging.basicConfig(
-        filename=path,
-        filemode="w",
-        level=logging.INFO,
-        format="%(asctime)s %(message)s",
-        datefmt="%H:%M:%S",
-        force=True,
-    )
+    # on a disk that is full the user's one line is not to be buried under the log's own complaints
+    logging.raiseExceptions = False
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        logging.basicConfig(
+            filename=path,
+            filemode="w",
+            level=logging.INFO,
+            format="%(asctime)s %(message)s",
+            datefmt="%H:%M:%S",
+            force=True,
+        )
+    except OSError as error:
+        sys.exit(f"onebasin: {path}: not written ({error.strerror}); choose another folder")
 
 
 def peak_memory_mb() -> float:

@@ -91,8 +91,11 @@ def of_counts(experiment, kind, counts):
 
 def remember_stacks():
     """Write down which seeds train together, so that a seed added later does not join a stack that is done."""
-    for experiment, stacks in STACKS.items():
-        write_stacks(STACKS_FILE.format(experiment=experiment), stacks)
+    try:
+        for experiment, stacks in STACKS.items():
+            write_stacks(STACKS_FILE.format(experiment=experiment), stacks)
+    except OnebasinError as error:
+        raise SystemExit(f"onebasin: {error}")
 
 
 SUMMARISED = ["merged", "pairwise", "sharpness", "top_eigenvalue", "timing", "acceleration"]
