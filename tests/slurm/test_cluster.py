@@ -148,8 +148,9 @@ def test_every_job_that_asks_for_a_gpu_has_one_of_its_own(run):
 
 def test_the_measurements_of_a_trial_share_a_job_and_tables_are_made_at_home(run):
     rules = {rule.split()[0] for rule in run.jobs}
-    measured = "measure_evaluate_small_merge_small_sharpness_parents_small_sharpness_small"
+    measured = "measure_evaluate_small_geometry_small_merge_small_sharpness_parents_small_sharpness_small"
     searches = {f"match_small_{method}" for method in ("naive", "weight_matching", "ste", "ste_mm")}
-    others = {f"{stage}_small" for stage in ("data", "train", "symmetries", "acceleration", "landscape")}
+    analyses = ("spectra", "three_models", "truncation")
+    others = {f"{stage}_small" for stage in ("data", "train", "symmetries", "acceleration", "landscape", *analyses)}
     assert {re.sub(r"_\d$", "", rule) for rule in rules} == {measured, *searches, *others}
     assert [(job.state, job.cpus) for job in run.jobs[measured]] == [("COMPLETED", 4)] * 2

@@ -9,9 +9,7 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 
-from onebasin.claims.effects import Condition, Effect, Tables, mean_effect, mean_of_pairs, where
-
-Measure = Callable[[Tables, Condition, str, int], pd.Series]
+from onebasin.claims.effects import Condition, Effect, Measure, Tables, mean_effect, mean_of_pairs, where
 
 MIDPOINT = 0.5
 
@@ -127,9 +125,8 @@ def _of_every_method(table: str, what: str, measure: Measure) -> Callable[[Table
     """A detail that lists a number for every method of a table."""
 
     def describe(tables: Tables, condition: Condition, count: int) -> str:
-        effect = Effect((table,), (), measure, lambda *_: "")
         methods = dict.fromkeys(where(tables[table], count=count)["method"])
-        listed = [f"{method} {mean_effect(effect, tables, condition, method, count)}" for method in methods]
+        listed = [f"{method} {mean_effect(measure, tables, condition, method, count)}" for method in methods]
         return f"{what}: {', '.join(listed)}"
 
     return describe

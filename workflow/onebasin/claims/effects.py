@@ -29,6 +29,10 @@ class Condition:
     options: Mapping[str, Any]
 
 
+Measure = Callable[[Tables, Condition, str, int], pd.Series]
+"""(tables of one experiment, condition, method, count) -> a number for each trial that has one."""
+
+
 @dataclass(frozen=True)
 class Effect:
     """How to measure an effect: the tables and the keys of the condition that it needs, and what to tell beside it.
@@ -39,7 +43,7 @@ class Effect:
 
     tables: tuple[str, ...]
     options: tuple[str, ...]
-    measure: Callable[[Tables, Condition, str, int], pd.Series]
+    measure: Measure
     describe: Callable[[Tables, Condition, int], str]
     refuted: Callable[[Tables, Condition], bool] = lambda tables, condition: False
     of_methods: bool = True
@@ -63,10 +67,10 @@ def mean_of_pairs(frame: pd.DataFrame, column: str, pairs: int) -> pd.Series:
     return found.agg(lambda values: values.mean(skipna=False)).where(found.size() == pairs)
 
 
-def mean_effect(effect: Effect, tables: Tables, condition: Condition, method: str, count: int) -> str:
+def mean_effect(measure: Measure, tables: Tables, condition: Condition, method: str, count: int) -> str:
     """The mean over trials as a reader sees it."""
     try:
-        mean = effect.measure(tables, condition, method, count).mean(skipna=False)
+        mean = measure(tables, condition, method, count).mean(skipna=False)
     except MissingError:
         mean = math.nan
     return "missing" if math.isnan(mean) else f"{mean:.3g}"

@@ -84,7 +84,7 @@ def _sharpness_detail(tables: Tables, condition: Condition, count: int) -> str:
         found.append(f"{method} mean {own} by count: {means}")
         for estimator in sorted(set(merged["estimator"]) - {own}):
             other = replace(condition, options={**condition.options, "estimator": estimator})
-            mean = mean_effect(EFFECTS[condition.effect], tables, other, method, count)
+            mean = mean_effect(EFFECTS[condition.effect].measure, tables, other, method, count)
             found.append(f"{condition.effect} of {method}'s {estimator}: {mean}")
     return "; ".join(found)
 
@@ -109,7 +109,8 @@ def _by_count(tables: Tables, condition: Condition, method: str) -> str:
     frames = [tables[name] for name in EFFECTS[condition.effect].tables]
     counts = sorted({int(count) for frame in frames for count in where(frame, method=method)["count"]})
     return ", ".join(
-        f"{count}: {mean_effect(EFFECTS[condition.effect], tables, condition, method, count)}" for count in counts
+        f"{count}: {mean_effect(EFFECTS[condition.effect].measure, tables, condition, method, count)}"
+        for count in counts
     )
 
 
