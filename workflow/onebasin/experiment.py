@@ -77,7 +77,12 @@ class Experiment:
 
     @property
     def made(self) -> dict[str, Any]:
-        """What decides the bits of a model of a given seed; checkpoints say it of themselves."""
+        """What decides the bits of a model of a given seed; models say it of themselves.
+
+        Those of checkpoints that were made elsewhere say which network and data they were adopted for.
+        """
+        if self.checkpoints:
+            return {"network": self["network"], "data": self.data}
         training = {key: value for key, value in self["training"].items() if key != "seeds_per_job"}
         return {"network": self["network"], "training": training, "data": self.data, "root": self["seed"]}
 

@@ -125,10 +125,12 @@ def _expected(path: str | Path, made: Mapping[str, Any] | None) -> dict[str, Any
     return {} if made is None else {"seed": int(Path(path).stem.removeprefix("seed-")), "made": made}
 
 
-def save_model(path: str | Path, models: Models, model: int, classes: int, made: Mapping[str, Any]) -> None:
-    """Write one of the models as a checkpoint (artifact of kind `model`); `made` says how it was trained."""
-    facts = {"seed": models.seeds[model], "input_shape": models.input_shape, "classes": classes, "made": made}
-    artifacts.save(path, "model", models[model], **facts)
+def save_model(
+    path: str | Path, models: Models, model: int, classes: int, made: Mapping[str, Any], **facts: Any
+) -> None:
+    """Write one of the models as a checkpoint (artifact of kind `model`); `made` says how it came about."""
+    own = {"seed": models.seeds[model], "input_shape": models.input_shape, "classes": classes, "made": made}
+    artifacts.save(path, "model", models[model], **own, **facts)
 
 
 def load_merged(

@@ -25,6 +25,7 @@ for experiment in EXPERIMENTS.values():
                 gpu=0,
             params:
                 network=experiment["network"],
+                made=experiment.made,
                 seed=lambda wildcards: int(wildcards.seed),
                 compute={**COMPUTE, "device": "cpu"},
                 code=code("adopt.py", experiment.function_of("network")),

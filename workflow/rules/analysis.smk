@@ -30,6 +30,7 @@ for experiment in EXPERIMENTS.values():
         params:
             experiment=experiment.name,
             network=experiment["network"],
+            made=experiment.made,
             normalization=experiment["normalization"],
             counts=experiment.counts,
             points=experiment["interpolation"]["points"],
@@ -69,6 +70,7 @@ for experiment in EXPERIMENTS.values():
         params:
             experiment=experiment.name,
             network=experiment["network"],
+            made=experiment.made,
             trials=[trial for trial in experiment.trials for _ in experiment.models_of(trial)],
             split=experiment["analysis"]["split"],
             images=experiment["analysis"]["images"],
@@ -111,6 +113,7 @@ for experiment in EXPERIMENTS.values():
                 experiment=experiment.name,
                 seed=experiment["seed"],
                 network=experiment["network"],
+                made=experiment.made,
                 normalization=experiment["normalization"],
                 counts=experiment.anchored_counts,
                 points=experiment["interpolation"]["points"],
@@ -153,6 +156,7 @@ for experiment in EXPERIMENTS.values():
                 experiment=experiment.name,
                 seed=experiment["seed"],
                 network=experiment["network"],
+                made=experiment.made,
                 normalization=experiment["normalization"],
                 gammas=experiment["analysis"]["truncation"],
                 points=experiment["interpolation"]["points"],

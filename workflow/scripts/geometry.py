@@ -7,7 +7,7 @@ from onebasin.analysis.distance import distances
 from onebasin.analysis.singular import decompose
 from onebasin.analysis.taylor import taylor_estimates
 from onebasin.data import load_data
-from onebasin.files import write_frame
+from onebasin.files import write_sealed
 from onebasin.jobs import computing_job
 from onebasin.merging import permuted_models
 from onebasin.models import load_merged, load_models, one
@@ -17,23 +17,24 @@ from onebasin.symmetry.spec import load_spec
 
 params = snakemake.params
 with computing_job(snakemake.log[0], **params.compute) as device:
-    data = load_data(snakemake.input.data, device)
+    data = load_data(snakemake.input.data, device, params.made["data"])
     split = data.split(params.split).first(params.images)
-    models = load_models(snakemake.input.models, params.network, device)
+    models = load_models(snakemake.input.models, params.network, device, params.made)
     settle = Settle(models.network, data.train, {**params.normalization, "method": "recompute"})
-    spec = load_spec(snakemake.input.symmetries)
+    spec = load_spec(snakemake.input.symmetries, params.network)
     parts = [decompose(one(models.weights, model)) for model in range(len(models))]
+    search = {"method": params.method, "trial": params.trial}
     tables = {"distance": [], "taylor": [], "alignment": []}
     for count, found, average in zip(params.counts, snakemake.input.permutations, snakemake.input.merged, strict=True):
-        run = {"experiment": params.experiment, "method": params.method, "count": count, "trial": params.trial}
+        run = {"experiment": params.experiment, "count": count, **search}
         parents = models.first(count)
-        permutations = load_permutations(found, spec, parents.seeds)
+        permutations = load_permutations(found, spec, parents.seeds, search)
         permuted = permuted_models(parents, spec, permutations)
-        merged = load_merged(average, models.network, device)
+        merged = load_merged(average, models.network, device, {"models": parents.seeds, **search})
         taylor = taylor_estimates(permuted, split, params.points, settle).assign(split=params.split)
         aligned = alignments(parents, parts[:count], spec, permutations, merged, params.gammas)
         tables["distance"].append(distances(parents, permuted).assign(**run))
         tables["taylor"].append(taylor.assign(**run))
         tables["alignment"].append(aligned.assign(**run))
     for name, found in tables.items():
-        write_frame(pd.concat(found), snakemake.output[name])
+        write_sealed(pd.concat(found), snakemake.output[name])

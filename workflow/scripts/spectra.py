@@ -5,20 +5,20 @@ import pandas as pd
 from onebasin.analysis.responses import responses
 from onebasin.analysis.singular import decompose, singular_values
 from onebasin.data import load_data
-from onebasin.files import write_frame
+from onebasin.files import write_sealed
 from onebasin.jobs import computing_job
 from onebasin.models import load_models
 
 params = snakemake.params
 with computing_job(snakemake.log[0], **params.compute) as device:
-    split = load_data(snakemake.input.data, device).split(params.split).first(params.images)
+    split = load_data(snakemake.input.data, device, params.made["data"]).split(params.split).first(params.images)
     tables = {"singular_values": [], "responses": []}
     for trial, path in zip(params.trials, snakemake.input.models, strict=True):
-        models = load_models([path], params.network, device)
+        models = load_models([path], params.network, device, params.made)
         place = {"experiment": params.experiment, "trial": trial, "model": models.seeds[0]}
         parts = decompose({name: tensor[0] for name, tensor in models.weights.items()})
         excited = responses(models.network, models[0], parts, split).assign(split=params.split)
         tables["singular_values"].append(singular_values(parts).assign(**place))
         tables["responses"].append(excited.assign(**place))
     for name, found in tables.items():
-        write_frame(pd.concat(found), snakemake.output[name])
+        write_sealed(pd.concat(found), snakemake.output[name])

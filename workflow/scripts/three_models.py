@@ -4,7 +4,7 @@ import pandas as pd
 
 from onebasin.analysis.anchored import anchored_barriers, match_to_anchor, of_counts, without_anchor
 from onebasin.data import load_data
-from onebasin.files import write_frame
+from onebasin.files import write_sealed
 from onebasin.jobs import computing_job
 from onebasin.models import load_models
 from onebasin.normalization import Settle
@@ -14,10 +14,10 @@ from onebasin.tables import collect
 
 params = snakemake.params
 with computing_job(snakemake.log[0], **params.compute) as device:
-    data = load_data(snakemake.input.data, device)
-    models = load_models(snakemake.input.models, params.network, device)
+    data = load_data(snakemake.input.data, device, params.made["data"])
+    models = load_models(snakemake.input.models, params.network, device, params.made)
     settle = Settle(models.network, data.train, params.normalization)
-    spec = load_spec(snakemake.input.symmetries)
+    spec = load_spec(snakemake.input.symmetries, params.network)
     tables = []
     if snakemake.input.measured:  # by methods that leave the first model as it is
         tables.append(without_anchor(collect(snakemake.input.measured, "pairwise"), models.seeds[0]))
@@ -26,4 +26,4 @@ with computing_job(snakemake.log[0], **params.compute) as device:
         found = match_to_anchor(resolve("method", function), models, spec, data, settings, *key)
         barriers = of_counts(anchored_barriers(models, spec, found, data, params.points, settle), models, params.counts)
         tables.append(barriers.assign(experiment=params.experiment, method=method, trial=params.trial))
-    write_frame(pd.concat(tables), snakemake.output[0])
+    write_sealed(pd.concat(tables), snakemake.output[0])

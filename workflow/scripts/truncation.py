@@ -2,7 +2,7 @@
 
 from onebasin.analysis.truncation import truncation_barriers
 from onebasin.data import load_data
-from onebasin.files import write_frame
+from onebasin.files import write_sealed
 from onebasin.jobs import computing_job
 from onebasin.models import load_models
 from onebasin.normalization import Settle
@@ -10,12 +10,12 @@ from onebasin.symmetry.spec import load_spec
 
 params = snakemake.params
 with computing_job(snakemake.log[0], **params.compute) as device:
-    data = load_data(snakemake.input.data, device)
-    models = load_models(snakemake.input.models, params.network, device)
+    data = load_data(snakemake.input.data, device, params.made["data"])
+    models = load_models(snakemake.input.models, params.network, device, params.made)
     settle = Settle(models.network, data.train, params.normalization)
-    spec = load_spec(snakemake.input.symmetries)
+    spec = load_spec(snakemake.input.symmetries, params.network)
     key = (params.seed, "truncation", params.trial)
     search = (params.gammas, params.settings)
     table = truncation_barriers(models, spec, data, *search, params.points, settle, *key)
     run = {"experiment": params.experiment, "method": "weight_matching", "count": 2, "trial": params.trial}
-    write_frame(table.assign(**run), snakemake.output[0])
+    write_sealed(table.assign(**run), snakemake.output[0])
