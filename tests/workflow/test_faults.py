@@ -192,12 +192,13 @@ def test_a_run_that_filled_the_disk_goes_on_once_there_is_room(finished, fresh):
 
 
 def test_a_run_killed_ten_times_at_random_moments_ends_with_the_same_bytes(finished, fresh):
-    """Moments (up to two seconds after the first job has begun) and victims are those that seed 0 draws."""
+    """Seed 0 draws the moments, up to a second after none to three more jobs are done, and the order of the victims."""
     draws = random.Random(0)
     for victim in draws.sample(KILLS, len(KILLS)):
         process = start(fresh, "--cores", "2", TABLE)
         wait_for_jobs(process)
-        time.sleep(draws.uniform(0, 2))
+        wait_until_done(fresh, draws.randint(0, 3))
+        time.sleep(draws.uniform(0, 1))
         kill(process, victim)
         assert process.wait(timeout=100) != 0, "the run had ended before it was killed"
         assert fresh.clean_up().returncode == 0
@@ -262,3 +263,13 @@ def wait_for_jobs(process):
             return
         time.sleep(0.1)
     raise AssertionError("no job started")
+
+
+def wait_until_done(clone, count):
+    """Wait until the latest run has finished so many jobs."""
+    log = max((clone.folder / ".snakemake/log").iterdir())
+    for _ in range(1000):
+        if log.read_text().count("Finished jobid") >= count:
+            return
+        time.sleep(0.1)
+    raise AssertionError(f"fewer than {count} jobs were done")
