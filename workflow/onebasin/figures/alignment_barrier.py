@@ -35,8 +35,8 @@ def alignment_barrier(tables: style.Tables) -> Figure:
                 color=look.colour, edgecolors="white", linewidths=0.5, alpha=0.9, zorder=3,
             )  # fmt: skip
         panel.set_xlabel(rf"mean alignment $R$ of two models, $\gamma$ = {gamma:g}")
-    style.barrier_axis(axes[0], table["barrier_loss"], f"mean {split} loss barrier (nats)")
-    style.share_y_label(figure, axes[0])
+        style.barrier_axis(panel, table["barrier_loss"], f"mean {split} loss barrier (nats)")
+    style.share_y_label(figure, axes)
     handles = style.method_handles(style.methods_in(table), line=False)
     style.legend_above(figure, [*handles, *(_size(count, size) for count, size in sizes.items())], handlelength=1)
     return figure

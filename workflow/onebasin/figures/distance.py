@@ -27,7 +27,7 @@ def distance(tables: style.Tables) -> Figure:
                 edgecolors="white", linewidths=0.4, zorder=3,
             )  # fmt: skip
         panel.set(title=f"$N$ = {count}", xlabel="reduction of the L2 distance (%)")
-    style.barrier_axis(axes[0], table["barrier_loss"], f"{split} loss barrier of a pair (nats)")
-    style.share_y_label(figure, axes[0])
+        style.barrier_axis(panel, table["barrier_loss"], f"{split} loss barrier of a pair (nats)")
+    style.share_y_label(figure, axes)
     style.legend_above(figure, style.method_handles(style.methods_in(table), line=False), handlelength=1)
     return figure

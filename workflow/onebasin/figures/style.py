@@ -403,10 +403,11 @@ def barrier_axis(axes: Axes, values: Iterable[float], label: str, smallest: floa
     axes.set_ylabel(f"{label}\nshaded: linear below {number(threshold)}")
 
 
-def share_y_label(figure: Figure, axes: Axes) -> None:
-    """Make the name of this panel's y axis that of all panels."""
-    figure.supylabel(axes.get_ylabel())
-    axes.set_ylabel("")
+def share_y_label(figure: Figure, axes: Sequence[Axes]) -> None:
+    """Say once what the y axes of all panels have in common as their name."""
+    figure.supylabel(axes[0].get_ylabel())
+    for panel in axes:
+        panel.set_ylabel("")
 
 
 def number(value: float, _position: object = None) -> str:
