@@ -234,7 +234,10 @@ REFUSALS = {
     "another network": (lambda files: onebasin.load_models(files, "resnet20", (1, 32, 32), 10), "has a tensor 1.bias"),
     "a missing tensor": (lambda files: broken(files, lambda t: t.pop("3.bias")), "has no tensor 3.bias"),
     "NaN": (lambda files: broken(files, lambda t: t["3.bias"].fill_(torch.nan)), "3.bias holds NaN or infinity"),
-    "half": (lambda files: broken(files, lambda t: t.update({"3.bias": t["3.bias"].half()})), "is torch.float16"),
+    "another type": (
+        lambda files: broken(files, lambda t: t.update({"3.bias": t["3.bias"].double()})),
+        "is torch.float64",
+    ),
     "no such module": (lambda files: onebasin.load_models(files, "nowhere:net", SHAPE), "cannot import nowhere"),
     "no module": (lambda files: onebasin.load_models(files, "fractions:Fraction", SHAPE), "has to return an nn.Module"),
     "other modules": (

@@ -249,7 +249,7 @@ def test_a_cutoff_has_a_row_of_its_own(tmp_path: Path) -> None:
 def test_layers_stay_in_the_order_of_the_network_and_ranks_are_numbers(tmp_path: Path) -> None:
     for model in (10, 9):
         rows = [["digits", 0, model, layer, rank, 1.0] for layer in ("stem", "block10", "block2") for rank in (1, 0)]
-        write_frame(pd.DataFrame(rows, columns=tables.COLUMNS["singular_values"]), tmp_path / f"{model}.csv")
+        write_sealed(pd.DataFrame(rows, columns=tables.COLUMNS["singular_values"]), tmp_path / f"{model}.csv")
     frame = tables.collect([tmp_path / "10.csv", tmp_path / "9.csv"], "singular_values")
     assert frame["model"].tolist() == ["9"] * 6 + ["10"] * 6
     assert frame["layer"].tolist() == [layer for layer in ("stem", "block10", "block2") for _ in (0, 1)] * 2

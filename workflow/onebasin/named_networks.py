@@ -40,8 +40,6 @@ def make_network(network: Network, input_shape: Sequence[int], classes: int | No
     except Exception as error:  # the user's program may fail in any way
         line = (str(error).splitlines() or [""])[0]
         raise OnebasinError(f"network {name} cannot be built: {type(error).__name__}: {line}") from error
-    if not isinstance(built, nn.Module):
-        raise OnebasinError(f"network {name} is a {type(built).__name__}; its callable has to return an nn.Module")
     return built
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import nn
 
+from onebasin.errors import OnebasinError
 from onebasin.registry import resolve
 
 
@@ -15,9 +16,16 @@ def build_network(settings: Mapping[str, Any], input_shape: tuple[int, ...], cla
     A builder returns a module from images `[n, c, h, w]` to logits `[n, classes]`. It is given `input_shape`
     `(c, h, w)` and `classes` if it has parameters of these names: constructors of other libraries have none. Initial
     parameters come from torch's global generator, as every `nn.Module`'s do.
+
+    Raises:
+        OnebasinError: there is no such network, or what it returns is no `nn.Module`.
     """
     arguments = dict(settings)
-    builder = resolve("network", arguments.pop("name"))
+    name = arguments.pop("name")
+    builder = resolve("network", name)
     known = {"input_shape": input_shape, "classes": classes}
     taken = inspect.signature(builder).parameters
-    return builder(**{key: value for key, value in known.items() if key in taken}, **arguments)
+    built = builder(**{key: value for key, value in known.items() if key in taken}, **arguments)
+    if not isinstance(built, nn.Module):
+        raise OnebasinError(f"network {name} is a {type(built).__name__}; its callable has to return an nn.Module")
+    return built
