@@ -200,18 +200,27 @@ def panel_grid(panels: int, at_most: int, spare: float, **settings: Any) -> tupl
 
     `spare` inches of height are left for what stands above and below all panels.
     """
-    side = min(2.6, (WIDTH - 1.25) / min(panels, at_most))
+    side = min(2.6, (WIDTH - 1.25) / _columns(panels, at_most))
     return panel_rows(panels, at_most, side + 0.36, spare, **settings)
 
 
 def panel_rows(panels: int, at_most: int, height: float, spare: float, **settings: Any) -> tuple[Figure, list[Axes]]:
-    """A figure of `panels` panels in rows of `height` inches, `at_most` in a row; `spare` as for `panel_grid`."""
-    columns = min(panels, at_most)
+    """A figure of `panels` panels in rows of `height` inches, `at_most` in a row; `spare` as for `panel_grid`.
+
+    Rows are about equally long: five panels, of which four would fit into a row, are three and two.
+    """
+    columns = _columns(panels, at_most)
     rows = math.ceil(panels / columns)
     figure, axes = new_figure(rows, columns, height=spare + rows * height, **settings)
     for unused in axes[panels:]:
         unused.set_visible(False)
+    for lowest in axes[panels - columns : panels]:  # with a shared axis, only the figure's last row has numbers
+        lowest.tick_params(labelbottom=True)
     return figure, axes[:panels]
+
+
+def _columns(panels: int, at_most: int) -> int:
+    return math.ceil(panels / math.ceil(panels / at_most))
 
 
 def colour_bar(figure: Figure, axes: Sequence[Axes], colours: ScalarMappable, label: str, **settings: Any) -> None:
