@@ -18,9 +18,11 @@ from networks_for_tests import (
 from scipy import stats
 from torch import nn
 from torch.nn import functional as F
+from torch.optim.adam import adam
 
 from onebasin.data import Data, Split, batches
 from onebasin.evaluation import measure
+from onebasin.matching import latents
 from onebasin.matching.latents import Latents, combine, gradient_at
 from onebasin.matching.naive import naive
 from onebasin.matching.ste import ste
@@ -155,18 +157,18 @@ def test_the_midpoint_gradient_of_a_linear_softmax_is_the_one_worked_out_by_hand
     np.testing.assert_allclose(found["1.weight"].numpy(), [[p, 2 * p], [-p, -2 * p]], rtol=1e-6)
 
 
-class RecordingAdam(torch.optim.Adam):
-    """Adam that keeps the gradients of its first step."""
+@pytest.fixture
+def first_step(monkeypatch):
+    """The targets and gradients of the first step that Adam takes."""
+    first = {}
 
-    def __init__(self, latents, **options):
-        super().__init__(latents, **options)
-        RecordingAdam.latents, RecordingAdam.options, self.first = latents, options, True
+    def recording(targets, gradients, *state, **options):
+        if not first:
+            first.update(targets=targets, gradients=[gradient.clone() for gradient in gradients])
+        adam(targets, gradients, *state, **options)
 
-    def step(self):
-        if self.first:
-            RecordingAdam.gradients = [latent.grad.clone() for latent in RecordingAdam.latents]
-            self.first = False
-        super().step()
+    monkeypatch.setattr(latents, "adam", recording)
+    return first
 
 
 def hidden_pair():
@@ -178,8 +180,7 @@ def hidden_pair():
 
 
 @pytest.mark.parametrize("method", SEARCHES)
-def test_the_first_step_of_a_search_of_two_hidden_units_is_the_one_worked_out_by_hand(monkeypatch, method):
-    monkeypatch.setattr(torch.optim, "Adam", RecordingAdam)
+def test_the_first_step_of_a_search_of_two_hidden_units_is_the_one_worked_out_by_hand(first_step, method):
     found = run(method, hidden_pair(), ONE_IMAGE, {**SETTINGS, "epochs": 1, "weights": "equal", "lr": 0.25})
     # (1, 1/2) is nearest to (1, 1) and (-3, 3/2) to (-3, 1): the second's units change places
     assert found.indices["1"].tolist() == [[0, 1], [1, 0]]
@@ -189,12 +190,12 @@ def test_the_first_step_of_a_search_of_two_hidden_units_is_the_one_worked_out_by
     error = softmax(np.array([5 / 2, -5 / 8])) - [0, 1]
     outer = np.outer(error, [5 / 2, 0])
     inner = np.outer([error @ [1, -1 / 4], 0], [1, 2])  # the second unit is off
-    gradients = [gradient.numpy() for gradient in RecordingAdam.gradients]
+    gradients = [gradient.numpy() for gradient in first_step["gradients"]]
     np.testing.assert_allclose(gradients[0], inner / 2, rtol=1e-6)
     np.testing.assert_allclose(gradients[1], outer / 2, rtol=1e-6)
     # Adam's first step is the rate against the gradient's sign
     target = [[1.0, 1.0], [-3.0, 1.0]] - 0.25 * np.sign(inner)
-    np.testing.assert_allclose(RecordingAdam.latents[0].numpy(), target, rtol=1e-5)
+    np.testing.assert_allclose(first_step["targets"][0].numpy(), target, rtol=1e-5)
 
 
 def reference_ste_mm(models, spec, data, settings, generator):

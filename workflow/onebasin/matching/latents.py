@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch.optim.adam import adam
 
 from onebasin.augmentation import augment
 from onebasin.data import Data, Split, batches
@@ -17,12 +18,14 @@ from onebasin.models import forward, one
 from onebasin.symmetry.apply import Indices, Parameters, identity, permute
 from onebasin.symmetry.spec import Spec
 
+ADAM: Any = {"beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "weight_decay": 0, "amsgrad": False, "maximize": False}
+
 
 class Latents:
     """The targets as one stack, each with an Adam of its own.
 
-    The optimisers work on views of the stack, one model after the other, so that the gradients of one model at a time
-    are in memory.
+    Adam works on views of the stack, one model after the other, so that the gradients of one model at a time are in
+    memory. It is torch's function, as making torch's optimiser object imports the compiler, a second of every job.
 
     Attributes:
         stack: the targets `[models, ...]`, at first all equal to the first model.
@@ -31,7 +34,12 @@ class Latents:
     def __init__(self, first: Mapping[str, Tensor], models: int, lr: float) -> None:
         self.stack: Parameters = {name: t.detach().expand(models, *t.shape).clone() for name, t in first.items()}
         self._views = [one(self.stack, model) for model in range(models)]
-        self._optimizers = [torch.optim.Adam(list(views.values()), lr=lr, fused=True) for views in self._views]
+        self._lr = lr
+        self._means, self._squares = (
+            [[torch.zeros_like(view) for view in views.values()] for views in self._views] for _ in range(2)
+        )
+        device = next(iter(self.stack.values())).device
+        self._steps = [[torch.zeros((), device=device) for _ in views] for views in self._views]
 
     def step(self, gradient: Mapping[str, Tensor], weights: Sequence[float]) -> None:
         """One Adam step of every target by its share of the gradient at a combination with these weights."""
@@ -40,11 +48,11 @@ class Latents:
 
     def step_one(self, model: int, gradient: Mapping[str, Tensor], weight: float) -> None:
         """One Adam step of one target by its share of the gradient at a combination in which it has `weight`."""
-        for name, view in self._views[model].items():
-            # the fused kernel reads parameter and gradient as flat memory, so both have to be laid out alike
-            view.grad = (weight * gradient[name]).contiguous()
-        self._optimizers[model].step()
-        self._optimizers[model].zero_grad()
+        views = self._views[model]
+        # the fused kernel reads parameter and gradient as flat memory, so both have to be laid out alike
+        shares = [(weight * gradient[name]).contiguous() for name in views]
+        means, squares, steps = self._means[model], self._squares[model], self._steps[model]
+        adam(list(views.values()), shares, means, squares, [], steps, fused=True, lr=self._lr, **ADAM)
 
 
 def combine(parts: Iterable[tuple[float, Mapping[str, Tensor]]]) -> Parameters:
