@@ -63,8 +63,8 @@ def test_checkpoints_become_models_that_say_where_they_are_from(made):
     for seed, (name, given) in enumerate([("a.pt", network(made, 0)), ("b.safetensors", network(made, 1))]):
         artifact = artifacts.load(made.folder / MODEL.format(seed), "model")
         assert artifact.facts["seed"] == seed
-        assert artifact.facts["made"]["source"] == name
-        assert len(artifact.facts["made"]["sha256"]) == 64
+        assert artifact.facts["source"] == name
+        assert len(artifact.facts["sha256"]) == 64
         assert all(torch.equal(artifact.tensors[n], t) for n, t in given.state_dict().items())
 
 
@@ -137,7 +137,7 @@ def of_another_network(folder):
 
 @pytest.mark.parametrize(
     ("damage", "why"),
-    [(missing, "no such file"), (with_a_program, "it wants print"), (of_another_network, "another network")],
+    [(missing, "no such file"), (with_a_program, "would run code (print)"), (of_another_network, "another network")],
 )
 def test_a_checkpoint_that_will_not_do_is_refused_in_one_line(given, fresh, damage, why):
     for name in ("small.yaml", "elsewhere.py", "a.pt", "b.safetensors"):

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     import torch
 
 
+NAMES = ("cpu", "cuda", "auto")
+
+
 def device_named(name: str) -> str:
     """`auto` is the GPU of this machine if it has one, else the CPU; any other name is itself."""
     if name != "auto":

@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from onebasin.devices import NAMES
 from onebasin.errors import OnebasinError
 from onebasin.registry import function_of
 
@@ -121,9 +122,7 @@ def compute_options(command: Command) -> Command:
         type=click.IntRange(min=1),
         help="Threads of torch; the last bits of results depend on it. As in the workflow, one if not given.",
     )(command)
-    return click.option(
-        "--device", type=click.Choice(["cpu", "cuda", "auto"]), help="Where to compute; the CPU if not given."
-    )(command)
+    return click.option("--device", type=click.Choice(NAMES), help="Where to compute; the CPU if not given.")(command)
 
 
 def output_option(what: str, required: bool = True, folder: bool = False) -> Callable[[Command], Command]:
