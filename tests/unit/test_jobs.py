@@ -1,4 +1,5 @@
 import os
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -136,3 +137,10 @@ def test_a_job_that_does_not_compute_starts_without_torch(tmp_path):
 def test_a_computing_job_starts_without_the_compiler(run):
     done, _ = run("assert torch.are_deterministic_algorithms_enabled() and 'torch._inductor' not in sys.modules")
     assert done.returncode == 0
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="it is glibc that is told so")
+def test_memory_of_tensors_that_are_gone_is_used_again(run):
+    used = "(torch.ones(10**7), resource.getrusage(resource.RUSAGE_SELF).ru_minflt)[1]"
+    done, _ = run(f"import resource; pages = [{used} for _ in range(60)]; print(pages[-1] - pages[-11])")
+    assert int(done.stdout) < 1000  # of the 10,000 pages of each tensor, once the heap has grown

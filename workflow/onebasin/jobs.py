@@ -1,5 +1,7 @@
 """What every job of the workflow shares: its log, its number of threads, and one line for the user's errors."""
 
+import contextlib
+import ctypes
 import logging
 import resource
 import sys
@@ -15,6 +17,9 @@ if TYPE_CHECKING:
     import torch
 
 logger = logging.getLogger("onebasin")
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
+SMALL_TENSOR = 2**26  # bytes; larger ones are few, and to keep their memory would cost more than it saves
 
 
 @contextmanager
@@ -53,9 +58,21 @@ def prepare_torch(threads: int, device: str, nondeterministic: str) -> "torch.de
     # here, because what does not compute starts a second sooner without it
     import torch
 
+    _keep_freed_memory()
     torch.set_num_threads(threads)
     torch.set_deterministic_debug_mode(nondeterministic)  # use_deterministic_algorithms imports the compiler: 1 s
     return ready(device)
+
+
+def _keep_freed_memory() -> None:
+    """Let glibc keep the memory of small tensors that are gone for the next ones, not return it to the system.
+
+    Every page that the system gives is zeroed first: a tenth of the time of convolutional networks.
+    """
+    with contextlib.suppress(OSError, AttributeError):  # another C library
+        library = ctypes.CDLL(None)
+        library.mallopt(M_MMAP_THRESHOLD, SMALL_TENSOR)
+        library.mallopt(M_TRIM_THRESHOLD, 16 * SMALL_TENSOR)
 
 
 def _log_into(path: Path) -> None:

@@ -149,10 +149,12 @@ class Costs:
         places = part.places(neighbour.size, moved.device)
         new, old = indices[neighbour.name][model][units], self._seen[group.name][neighbour.name][model][units]
         ours = target.index_select(part.axis, places[:, units].flatten())
-        theirs = source.index_select(part.axis, places[:, new].flatten())
-        theirs -= source.index_select(part.axis, places[:, old].flatten())
-        change = add_product(None, units_of(ours[None], axis, group), units_of(theirs[None], axis, group))
-        self._costs[group.name][model] -= change[0]
+        theirs = source.index_select(part.axis, places[:, old].flatten())
+        theirs -= source.index_select(part.axis, places[:, new].flatten())
+        costs = self._costs[group.name][model : model + 1]
+        mended = add_product(costs, units_of(ours[None], axis, group), units_of(theirs[None], axis, group))
+        if mended.data_ptr() != costs.data_ptr():
+            costs.copy_(mended)
 
 
 def kept_groups(stack: Mapping[str, Tensor], spec: Spec, at_once: int) -> set[str]:

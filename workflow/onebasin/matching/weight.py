@@ -220,4 +220,5 @@ def _draw_seed(generator: torch.Generator) -> int:
 
 def _total(costs: np.ndarray, columns: np.ndarray) -> np.ndarray:
     """The cost `[k]` of each assignment, summed in float64."""
-    return np.take_along_axis(costs, columns[:, :, None], axis=2)[:, :, 0].sum(axis=1, dtype=np.float64)
+    problems, size = columns.shape
+    return costs[np.arange(problems)[:, None], np.arange(size), columns].sum(axis=1, dtype=np.float64)
