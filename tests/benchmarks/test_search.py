@@ -100,9 +100,10 @@ def models_on(device: str, width: int, count: int) -> tuple[Models, Spec]:
     return models, trace(network, models.example_input)
 
 
-def batch_of(step: int, device: str) -> torch.Tensor:
-    draws = torch.Generator().manual_seed(step)
-    return torch.randperm(len(digits_on(device).train), generator=draws)[: STE_MM["batch"]].to(device)
+def batch_of(step: int, device: str) -> Split:
+    data = digits_on(device).train
+    chosen = torch.randperm(len(data), generator=torch.Generator().manual_seed(step))[: STE_MM["batch"]].to(device)
+    return Split(data.images[chosen], data.labels[chosen])
 
 
 # a search, step by step
@@ -126,7 +127,7 @@ def our_steps(models: Models, spec: Spec, steps: int, device: str, at_step=lambd
         stamps.append(now(device))
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ste_mm_module, "batches", batches)
+        patch.setattr(ste_mm_module, "training_batches", batches)
         ste_mm(models, spec, digits_on(device), STE_MM, generator("bench", device=device))
     return np.diff(stamps).tolist()
 
@@ -135,12 +136,20 @@ def textbook_steps(models: Models, spec: Spec, steps: int, device: str) -> list[
     """The seconds of each of the textbook's first steps, on the same batches."""
     own = [models[i] for i in range(len(models))]
     search = textbook.SteMM(models.network, own, spec, STE_MM["lr"], generator("bench"))
-    data, seconds = digits_on(device).train, []
+    seconds = []
     for step in range(steps):
         batch, start = batch_of(step, device), now(device)
-        search.step(data.images[batch], data.labels[batch])
+        search.step(batch.images, batch.labels)
         seconds.append(now(device) - start)
     return seconds
+
+
+def test_the_steps_of_both_are_timed():
+    """Runs in the ordinary suite, so that the benchmarks keep up with the library."""
+    models, spec = models_on("cpu", 128, 3)
+    for steps in (our_steps, textbook_steps):
+        assert len(steps(models, spec, 2, "cpu")) == 2
+    assert operations_of_products(models, spec) > 0
 
 
 def compare(benchmark, ours, theirs, rounds: int, unit: str, **facts) -> None:
