@@ -4,15 +4,16 @@
 Every benchmark stores its figures under `extra_info`: `ours` and `textbook` in the unit named there, `ratio`, `inputs`.
 The textbook runs between our rounds, so that what else the machine does falls on both.
 
-Where a step of STE-MM goes (MLP 3 x 512, N = 5, two cores; `test_parts_of_a_step`, to be updated from search.md):
+Where a step of STE-MM goes (MLP 3 x 512, N = 5, an Intel Xeon, two cores; `test_parts_of_a_step`, to be updated from
+search.md):
 
-    cost products             30 ms  62 %   (6.1 GFLOP: 14 ms at this machine's 434 GFLOP/s; the rest is gathering)
-    assignments                7 ms  14 %   (about 20 problems, each on one thread)
-    loss and gradient          5 ms   9 %
-    permuting, combining       2 ms   5 %
-    Adam over the targets      2 ms   4 %
-    rest                       3 ms   6 %
-    together                  49 ms         2.3 times the floor of products and assignments
+    cost products             39 ms  57 %   (6.9 GFLOP: 26 ms at this machine's 269 GFLOP/s; the rest is gathering)
+    assignments               12 ms  18 %   (about 24 problems, each on one thread)
+    loss and gradient          5 ms   7 %
+    permuting, combining       4 ms   5 %
+    Adam over the targets      3 ms   4 %
+    rest                       6 ms   8 %
+    together                  68 ms         1.8 times the floor of products and assignments
 """
 
 import functools
@@ -288,7 +289,11 @@ def operations_of_products(models: Models, spec: Spec) -> int:
         right = second if third is None else third  # with a total to be added, it comes second
         return 2 * int(np.prod(left)) * right[0]
 
-    counter = FlopCounterMode(display=False, custom_mapping={torch.ops.mkldnn._linear_pointwise: product})
+    def sum_of_products(_, left, right, **__):
+        return 2 * int(np.prod(left)) * right[-1]
+
+    unknown = {torch.ops.mkldnn._linear_pointwise: product, torch.ops.aten.baddbmm_: sum_of_products}
+    counter = FlopCounterMode(display=False, custom_mapping=unknown)
     total, products = Counter(), Costs.of
 
     def counted(*arguments):

@@ -21,7 +21,7 @@ def responses(tables: style.Tables) -> Figure:
             own["singular_value"], own["response"], s=5, color="#0077bb", alpha=0.35, linewidths=0, rasterized=True
         )
         style.positive_axis(panel, own["response"])
-        panel.set_title(f"layer {layer}")
+        panel.set_title(style.layer_title(layer))
     figure.supxlabel("singular value $s_i$")
     figure.supylabel(f"mean $|x \\cdot v_i|$, {split} inputs")
     return figure

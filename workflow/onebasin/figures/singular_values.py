@@ -21,7 +21,7 @@ def singular_values(tables: style.Tables) -> Figure:
         for shade, (_, model) in zip(itertools.cycle(SHADES), own.groupby("model", sort=False), strict=False):
             panel.plot(model["rank"] + 1, model["value"], color=shade, linewidth=0.7)
         panel.xaxis.set_major_locator(MaxNLocator(4, integer=True))
-        panel.set(title=f"layer {layer}", ylim=(0, None))
+        panel.set(title=style.layer_title(layer), ylim=(0, None))
     figure.supxlabel(f"rank of the singular value ({table['model'].nunique()} models, one line each)")
     figure.supylabel("singular value")
     return figure

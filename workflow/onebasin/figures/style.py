@@ -156,6 +156,11 @@ def some_layers(table: pd.DataFrame, at_most: int = 12) -> list[str]:
     return [layers[place] for place in places]
 
 
+def layer_title(layer: str) -> str:
+    """A layer's name, and what it is where the name is a mere number."""
+    return f"layer {layer}" if layer.isdigit() else layer
+
+
 def seed_order(model: object) -> tuple[float, str]:
     """The key that sorts models by seed, whether tables hold seeds as numbers or as text: 9 before 10."""
     text = str(model)
