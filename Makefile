@@ -4,6 +4,10 @@ CORES ?= all
 CONFIG ?= config/config.yaml
 BIN := .venv/bin
 
+ifeq ($(wildcard $(CONFIG)),)
+$(error onebasin: $(CONFIG): no such configuration; name one that is there, as in make CONFIG=config/glyphs.yaml)
+endif
+
 .DELETE_ON_ERROR:
 .PHONY: results install test lint format bench clean
 

@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 
@@ -50,6 +51,14 @@ def test_a_wrong_configuration_is_refused_in_one_line(fresh, old, new, named, wa
     assert named in lines[0]
     assert way_out in lines[0]
     assert not (fresh.folder / "results").exists()
+
+
+def test_make_refuses_a_configuration_that_is_not_there():
+    command = ["make", "--dry-run", "CONFIG=config/other.yaml"]
+    done = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert len(done.stderr.splitlines()) == 1
+    assert "config/other.yaml: no such configuration" in done.stderr
 
 
 # Damaged and swapped files
