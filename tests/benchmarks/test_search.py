@@ -1,6 +1,6 @@
 """How fast the permutation searches are: ours against `textbook.py`, on the same inputs in the same process.
 
-`make bench` runs this file and `report.py`, which writes results/benchmarks/search.md; the ordinary suite skips it.
+`make bench` runs this folder and `report.py`, which writes results/benchmarks/search.md; the suite skips benchmarks.
 Every benchmark stores its figures under `extra_info`: `ours` and `textbook` in the unit named there, `ratio`, `inputs`.
 The textbook runs between our rounds, so that what else the machine does falls on both.
 

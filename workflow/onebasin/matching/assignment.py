@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from onebasin.errors import OnebasinError
 
 BIDS_PER_FREE_ROW = 8  # on average, then step 3 takes over; 4 and 16 were slower on recorded STE-MM costs
-BLOCK = 64  # columns
+BLOCK = 64  # columns that `_argmin` passes over at once
 LARGEST_RANGE = 1e200  # of the costs, so that no sum of them overflows
 
 

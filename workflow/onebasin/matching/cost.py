@@ -149,11 +149,12 @@ class Costs:
         places = part.places(neighbour.size, moved.device)
         new, old = indices[neighbour.name][model][units], self._seen[group.name][neighbour.name][model][units]
         ours = target.index_select(part.axis, places[:, units].flatten())
+        # the old minus the new, as the costs are -G
         theirs = source.index_select(part.axis, places[:, old].flatten())
         theirs -= source.index_select(part.axis, places[:, new].flatten())
         costs = self._costs[group.name][model : model + 1]
         mended = add_product(costs, units_of(ours[None], axis, group), units_of(theirs[None], axis, group))
-        if mended.data_ptr() != costs.data_ptr():
+        if mended.data_ptr() != costs.data_ptr():  # not every product adds in place
             costs.copy_(mended)
 
 
