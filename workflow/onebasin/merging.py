@@ -14,7 +14,8 @@ from onebasin.symmetry.spec import Spec
 
 def permuted_models(models: Models, spec: Spec, permutations: Permutations) -> Models:
     """The models, each with its units in their new order; every one computes what it computed before."""
-    return replace(models, parameters=permute_stack(models.parameters, spec, permutations.indices))
+    indices = permutations.to(models.device).indices  # those of a file are on the CPU
+    return replace(models, parameters=permute_stack(models.parameters, spec, indices))
 
 
 def merge(models: Models, spec: Spec, permutations: Permutations, settle: Settle | None = None) -> Parameters:

@@ -53,7 +53,8 @@ def alignment(a: Decompositions, b: Decompositions, gammas: Sequence[float]) -> 
 
 def layer_terms(a: Decomposition, b: Decomposition, cutoffs: Sequence[tuple[int, int]]) -> list[float]:
     """The double sum of a layer over the `k_a` first vectors of a and the `k_b` first of b, for each such pair."""
-    sums = (_cosines(a.left, b.left) * _cosines(a.right, b.right)).double().cumsum(0).cumsum(1)
+    products = (_cosines(a.left, b.left) * _cosines(a.right, b.right)).double()
+    sums = products.cpu().cumsum(0).cumsum(1)  # a GPU has no deterministic cumulative sum
     return [float(sums[kept_a - 1, kept_b - 1]) for kept_a, kept_b in cutoffs]
 
 
@@ -76,6 +77,7 @@ def alignments(
         `model_a, model_b, layer, gamma, alignment_before, alignment, kept`, `model_b` being `merged` for the merged
         model, which has no alignment before.
     """
+    permutations = permutations.to(models.device)
     permuted = [
         {name: part.permuted(name, spec, permutations.of(model)) for name, part in own.items()}
         for model, own in enumerate(decompositions)

@@ -4,6 +4,7 @@ There are no worker processes: batches are index operations on the device, drive
 that is made of pixels is kept as uint8 until it is on its device, in its file, too.
 """
 
+import functools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -61,7 +62,7 @@ class Data:
         held_out = {} if self.validation is None else {"validation": self.validation}
         return {"train": self.train, **held_out, "test": self.test}
 
-    @property
+    @functools.cached_property
     def black(self) -> Tensor:
         """What a black pixel has become, `[c]` on the images' device."""
         channels, device = self.input_shape[0], self.train.images.device

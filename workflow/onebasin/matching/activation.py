@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from onebasin.data import Data
+from onebasin.devices import to_host
 from onebasin.matching.assignment import Duals, solve
 from onebasin.matching.correlation import Correlations, correlations
 from onebasin.models import Models
@@ -82,7 +83,7 @@ class Alignment:
 
     def _match(self, model: int) -> bool:
         """Give the model the best permutation, the others as they are; whether that is better than what it had."""
-        costs, old = self.gains(model).neg_()[None].cpu().numpy(), self.indices[model, None].cpu().numpy()
+        costs, old = to_host(self.gains(model).neg_()[None]).numpy(), self.indices[model, None].cpu().numpy()
         found = solve(costs, self._duals.get(model), old)
         self._duals[model] = found.duals
         self.assignments += 1

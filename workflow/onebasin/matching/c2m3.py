@@ -31,6 +31,7 @@ from numpy.polynomial import Polynomial
 from torch import Tensor
 
 from onebasin.data import Data
+from onebasin.devices import to_host
 from onebasin.matching.assignment import Duals, solve
 from onebasin.matching.cost import units_of
 from onebasin.matching.weight import POOLED_SIZE
@@ -128,7 +129,7 @@ class FrankWolfe:
         """Permutations `[N, n]`: for the k models that move those of the largest gains `[k, n, n]`, else the old."""
         old = self._vertices[group.name]
         threads = torch.get_num_threads() if group.size >= POOLED_SIZE else 1
-        costs, previous = gains.neg().cpu().numpy(), old[self._moving].cpu().numpy()
+        costs, previous = to_host(gains.neg()).numpy(), old[self._moving].cpu().numpy()
         found = solve(costs, self._duals.get(group.name), previous, threads=threads)
         self._duals[group.name] = found.duals
         self._assignments += len(costs)

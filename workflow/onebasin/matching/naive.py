@@ -16,4 +16,4 @@ def naive(
     models: Models, spec: Spec, data: Data, settings: Mapping[str, Any], generator: torch.Generator
 ) -> Permutations:
     """Leave every model as it is."""
-    return Permutations(identity(spec, len(models)), {"steps": 0, "assignments": 0, "row_scans": 0})
+    return Permutations(identity(spec, len(models), models.device), {"steps": 0, "assignments": 0, "row_scans": 0})

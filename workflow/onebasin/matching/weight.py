@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from onebasin.data import Data
+from onebasin.devices import to_host
 from onebasin.matching.assignment import Duals, solve
 from onebasin.matching.cost import Costs, kept_groups
 from onebasin.matching.latents import combine
@@ -141,7 +142,7 @@ class Matcher:
         Row i of the costs is model `rows[i]`.
         """
         present = {name: index[torch.from_numpy(rows)] for name, index in self.indices.items()}
-        costs = gathered.of(group, present, todo.tolist()).cpu().numpy()
+        costs = to_host(gathered.of(group, present, todo.tolist())).numpy()
         models = rows[todo]
         old = present[group.name].cpu().numpy()[todo]
         duals = self._duals[group.name]

@@ -27,6 +27,10 @@ class Permutations:
         """Those of the first `count` models, which is the answer for them where models are searched one by one."""
         return Permutations({name: index[:count] for name, index in self.indices.items()}, self.work)
 
+    def to(self, device: torch.device | str) -> "Permutations":
+        """The same on `device`; index tensors that are there already are not copied."""
+        return Permutations({name: index.to(device) for name, index in self.indices.items()}, self.work)
+
     def of(self, model: int) -> Indices:
         """Those of one model, `[n]` per group."""
         return {name: index[model] for name, index in self.indices.items()}

@@ -1,0 +1,137 @@
+"""The paper's widest network on a GPU: how fast ResNet20 x16 trains in bf16, and how STE-MM searches five of them.
+
+The images are glyphs at CIFAR-10's size. Skipped where there is no GPU; `make bench` on one takes minutes.
+"""
+
+import functools
+import time
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from onebasin.data import Data, Split, make_data
+from onebasin.evaluation import measure
+from onebasin.jobs import prepare_torch
+from onebasin.matching.naive import naive
+from onebasin.matching.ste_mm import ste_mm
+from onebasin.matching.weight import weight_matching
+from onebasin.merging import merge
+from onebasin.models import Models, stacked
+from onebasin.normalization import Settle
+from onebasin.seeding import generator
+from onebasin.symmetry.trace import trace
+from onebasin.training import _Run
+
+GPU, COUNT, EPOCHS = "cuda", 5, 3
+NETWORK = {"name": "resnet20", "width": 16}
+TRAINING = {
+    **{"optimizer": "sgd", "lr": 0.1, "momentum": 0.9, "weight_decay": 0.0005, "batch": 500, "epochs": EPOCHS},
+    **{"schedule": {"peak": 1, "update": "step"}, "augmentation": {"crop": 4}, "precision": "bf16"},
+}
+SEARCH = {
+    **{"epochs": 1, "batch": 256, "lr": 0.001, "weights": "random", "augmentation": {"crop": 4}},
+    **{"first_sweep": "signal", "warm_start": True},
+}
+SEARCHED = 20480  # images: 80 steps
+THREADS = 16
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU: torch.cuda.is_available() is false")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _deterministic():
+    threads = torch.get_num_threads()
+    prepare_torch(THREADS, GPU, "error")
+    yield
+    torch.set_deterministic_debug_mode("default")
+    torch.set_num_threads(threads)
+
+
+@functools.cache
+def images() -> Data:
+    return make_data({"name": "glyphs", "train": 50000, "test": 10000}).to(GPU)
+
+
+@functools.cache
+def trained() -> tuple[Models, list[float], int]:
+    """The models, the seconds of every epoch but the first of each, and the operations of a step on a whole batch."""
+    models, seconds, network = [], [], None
+    for seed in range(COUNT):
+        run = _Run(NETWORK, images(), TRAINING, seed, 0)
+        for epoch in range(EPOCHS):
+            torch.cuda.synchronize()
+            start = time.perf_counter()
+            run.train_epoch()
+            torch.cuda.synchronize()
+            if epoch:
+                seconds.append(time.perf_counter() - start)
+        models.append(run.selected())
+        network = run.network.eval()
+    batch = images().train.first(TRAINING["batch"])
+    with FlopCounterMode(display=False) as counter:
+        _Run(NETWORK, images(), TRAINING, 0, 0)._step(batch.images, batch.labels)
+    return Models(network, stacked(models), tuple(range(COUNT)), images().input_shape), seconds, counter.get_total_flops()
+
+
+def matrix_rate(size: int = 8192, rounds: int = 20) -> float:
+    """Floating-point operations a second of a bf16 matrix product of random numbers."""
+    a, b = torch.randn(2, size, size, device=GPU, dtype=torch.bfloat16)
+    for _ in range(3):
+        a @ b
+    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    start.record()
+    for _ in range(rounds):
+        a @ b
+    end.record()
+    torch.cuda.synchronize()
+    return rounds * 2 * size**3 / (start.elapsed_time(end) / 1000)
+
+
+def test_training(benchmark):
+    models, seconds, flops = benchmark.pedantic(trained, rounds=1)
+    rate, best = matrix_rate(), min(seconds)
+    speed = len(images().train) / best
+    accuracies = [measure(models.network, models[model], images().test)[1] for model in range(COUNT)]
+    assert min(accuracies) > 0.8
+    achieved = speed * flops / TRAINING["batch"]
+    benchmark.extra_info.update(
+        title="training of ResNet20 x16, bf16",
+        ours=best,
+        unit="s an epoch",
+        inputs=f"50,000 images, {speed:,.0f} a second, {flops / TRAINING['batch'] / 1e9:.1f} GFLOP each: "
+        f"{achieved / 1e12:.0f} of {rate / 1e12:.0f} TFLOP/s ({achieved / rate:.0%}); "
+        f"test accuracy after {EPOCHS} epochs {min(accuracies):.3f} to {max(accuracies):.3f}; "
+        f"{torch.cuda.get_device_name()}",
+        device=GPU,
+        threads=THREADS,
+    )
+
+
+@pytest.mark.parametrize("method", ["naive", "weight_matching", "ste_mm"])
+def test_search(benchmark, method):
+    models = trained()[0]
+    spec = trace(models.network, models.example_input)
+    data = images()
+    few = Data(data.train.first(SEARCHED), data.test, data.classes, mean=data.mean, std=data.std)
+    settings = {"naive": {}, "weight_matching": {"max_rounds": 100, "first_sweep": "signal"}, "ste_mm": SEARCH}[method]
+    function = {"naive": naive, "weight_matching": weight_matching, "ste_mm": ste_mm}[method]
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    start = time.perf_counter()
+    found = benchmark.pedantic(function, (models, spec, few, settings, generator("bench", device=GPU)), rounds=1)
+    seconds = time.perf_counter() - start
+    peak = torch.cuda.max_memory_allocated() - before
+    size = sum(tensor.numel() * tensor.element_size() for tensor in models.parameters.values())
+    settle = Settle(models.network, Split(few.train.images, few.train.labels), {"method": "recompute"})
+    merged = merge(models, spec, found, settle)
+    loss, accuracy = measure(models.network, merged, data.test)
+    benchmark.extra_info.update(
+        title=f"{method} of five ResNet20 x16",
+        ours=seconds,
+        unit="s",
+        inputs=f"{found.work['steps']} steps, {found.work['assignments']} assignments, memory beyond the models "
+        f"{peak / size:.1f} times theirs; test accuracy of the average {accuracy:.3f}, loss {loss:.3f} nats; {GPU}",
+        device=GPU,
+        threads=THREADS,
+    )
