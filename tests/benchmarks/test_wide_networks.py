@@ -71,7 +71,11 @@ def trained() -> tuple[Models, list[float], int]:
     batch = images().train.first(TRAINING["batch"])
     with FlopCounterMode(display=False) as counter:
         _Run(NETWORK, images(), TRAINING, 0, 0)._step(batch.images, batch.labels)
-    return Models(network, stacked(models), tuple(range(COUNT)), images().input_shape), seconds, counter.get_total_flops()
+    return (
+        Models(network, stacked(models), tuple(range(COUNT)), images().input_shape),
+        seconds,
+        counter.get_total_flops(),
+    )
 
 
 def matrix_rate(size: int = 8192, rounds: int = 20) -> float:

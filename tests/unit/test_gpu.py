@@ -2,6 +2,7 @@
 
 import functools
 import warnings
+from dataclasses import replace
 
 import pytest
 import torch
@@ -17,18 +18,19 @@ from onebasin.analysis.responses import responses
 from onebasin.analysis.singular import decompose, singular_values
 from onebasin.analysis.taylor import taylor_estimates
 from onebasin.analysis.truncation import truncation_barriers
-from onebasin.data import Data, Split, digits, make_data
+from onebasin.data import Data, digits, make_data
 from onebasin.evaluation import evaluate_merged, interpolation_curves
 from onebasin.jobs import prepare_torch
 from onebasin.matching.search import run_search
 from onebasin.matching.weight import weight_matching
 from onebasin.merging import merge, permuted_models
-from onebasin.models import Models, one
+from onebasin.models import Models, new_network, one
 from onebasin.normalization import Settle
 from onebasin.registry import resolve
 from onebasin.seeding import generator
 from onebasin.sharpness import hessian_vector_product, measure_sharpness
-from onebasin.symmetry.permutations import load_permutations, save_permutations
+from onebasin.symmetry.permutations import Permutations, load_permutations, save_permutations
+from onebasin.symmetry.spec import Spec
 from onebasin.training import train
 
 GPU = "cuda"
@@ -81,24 +83,20 @@ def trained(network: str) -> Models:
     return train(NETWORKS[network], data_for(network), TRAINING[network], [0, 1, 2], root=0)[0]
 
 
-def on_cpu(models: Models) -> Models:
-    fresh = train(models_settings(models), data_for(models_settings(models)["name"], "cpu"), UNTRAINED, [0], 0)[0]
-    parameters = {name: tensor.cpu() for name, tensor in models.parameters.items()}
-    return Models(fresh.network, parameters, models.seeds, models.input_shape)
-
-
-UNTRAINED = {**SGD, "epochs": 0}
-
-
-def models_settings(models: Models) -> dict:
-    return next(NETWORKS[name] for name in NETWORKS if trained(name) is models)
-
-
-def search(network: str, method: str, data: Data | None = None):
+@functools.cache
+def on_cpu(network: str) -> Models:
     models = trained(network)
-    data = data_for(network) if data is None else data
-    function = resolve("method", method)
-    return run_search(function, method, models, spec_of(on_cpu(models)), data, METHODS[method], seed=0, trial=0)
+    module = new_network(NETWORKS[network], models.input_shape, 10, "any values")
+    return replace(models, network=module, parameters={name: t.cpu() for name, t in models.parameters.items()})
+
+
+def spec_for(network: str) -> Spec:
+    return spec_of(on_cpu(network))
+
+
+def search(network: str, method: str) -> Permutations:
+    function, settings = resolve("method", method), METHODS[method]
+    return run_search(function, method, trained(network), spec_for(network), data_for(network), settings, 0, 0)
 
 
 def equal(one, other):
@@ -176,8 +174,8 @@ def test_a_search_again_gives_the_same_permutations(network, method):
 def test_a_search_finds_what_it_finds_on_the_cpu(network):
     """Two models, of which the order of visits is one; in float32 both devices see the same costs up to rounding."""
     models = trained(network).first(2)
-    spec = spec_of(on_cpu(trained(network)))
-    cpu = on_cpu(trained(network)).first(2)
+    spec = spec_for(network)
+    cpu = on_cpu(network).first(2)
 
     def spread(models, found):
         both = permuted_models(models, spec, found).weights
@@ -192,7 +190,7 @@ def test_a_search_finds_what_it_finds_on_the_cpu(network):
 @on_networks
 def test_planted_permutations_are_found(network):
     parent = trained(network)[0]
-    spec = spec_of(on_cpu(trained(network)))
+    spec = spec_for(network)
     on_host = {name: tensor.cpu() for name, tensor in parent.items()}
     stack, planted = permuted_copies(on_host, spec, 3)
     stack = {name: tensor.to(GPU) for name, tensor in stack.items()}
@@ -203,7 +201,7 @@ def test_planted_permutations_are_found(network):
 
 @on_networks
 def test_permutations_of_a_file_are_for_models_on_any_device(network, tmp_path):
-    models, spec, found = trained(network), spec_of(on_cpu(trained(network))), search(network, "weight_matching")
+    models, spec, found = trained(network), spec_for(network), search(network, "weight_matching")
     save_permutations(tmp_path / "p.safetensors", found, models=models.seeds, method="weight_matching", trial=0)
     read = load_permutations(tmp_path / "p.safetensors", spec, models.seeds)
     assert equal(permuted_models(models, spec, read).parameters, permuted_models(models, spec, found).parameters)
@@ -213,15 +211,14 @@ def test_permutations_of_a_file_are_for_models_on_any_device(network, tmp_path):
 def test_measures_are_those_of_the_cpu(network):
     found = search(network, "weight_matching")
     results = []
-    for models in (trained(network), on_cpu(trained(network))):
+    for models in (trained(network), on_cpu(network)):
         device = models.device.type
-        data, spec = data_for(network, device), spec_of(on_cpu(trained(network)))
+        data, spec = data_for(network, device), spec_for(network)
         split = data.test.first(60)
         settle = Settle(models.network, data.train, SETTLE)
         merged = merge(models, spec, found, settle)
         permuted = permuted_models(models, spec, found)
         parts = [decompose(one(models.weights, model)) for model in range(3)]
-        spectra = singular_values(parts[0])
         tables = {
             "merged": evaluate_merged(models, merged, data),
             "interpolation": interpolation_curves(permuted, data, 5, settle),
@@ -229,7 +226,7 @@ def test_measures_are_those_of_the_cpu(network):
             "taylor": taylor_estimates(permuted, split, 3, settle),
             "alignment": alignments(models, parts, spec, found, merged, [0.0, 0.5]),
             "distance": distances(models, permuted),
-            "singular_values": spectra,
+            "singular_values": singular_values(parts[0]),
             "three_models": anchored_barriers(models, spec, found, data, 3, settle),
         }
         responses(models.network, models[0], parts[0], split)  # vectors of equal singular values are any basis
@@ -241,7 +238,7 @@ def test_measures_are_those_of_the_cpu(network):
 @on_networks
 def test_products_with_the_hessian_are_those_of_the_cpu(network):
     products = []
-    for models in (trained(network), on_cpu(trained(network))):
+    for models in (trained(network), on_cpu(network)):
         split = data_for(network, models.device.type).test.first(60)
         models.network.load_state_dict(models[0])
         names = dict(models.network.named_parameters())
@@ -265,11 +262,10 @@ def test_sharpness_again_gives_the_same_numbers(network):
 @on_networks
 def test_what_searches_again_runs(network):
     models, data = trained(network), data_for(network)
-    spec, settle = spec_of(on_cpu(models)), Settle(models.network, data.train, SETTLE)
+    spec, settle = spec_for(network), Settle(models.network, data.train, SETTLE)
     table = compare_warm_start(models, spec, data, METHODS["ste_mm"], "gpu")
     assert table["identical"].all()
-    few = Data(data.train, Split(data.test.images, data.test.labels), data.classes)
-    match_to_anchor(weight_matching, models, spec, few, METHODS["weight_matching"], "gpu")
+    match_to_anchor(weight_matching, models, spec, data, METHODS["weight_matching"], "gpu")
     truncation_barriers(models, spec, data, [0.0, 0.5], METHODS["weight_matching"], 3, settle, "gpu")
 
 

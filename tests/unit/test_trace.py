@@ -23,6 +23,7 @@ from torch.nn import functional as F
 
 from onebasin import seeding
 from onebasin.errors import OnebasinError
+from onebasin.symmetry import graph
 from onebasin.symmetry.apply import permute
 from onebasin.symmetry.check import check
 from onebasin.symmetry.spec import Axis, Fixed, Spec
@@ -102,6 +103,50 @@ def test_no_symmetry_is_made_up(network_and_example):
 
 
 # What the groups look like
+
+
+DEEP = ["VGG11", "VGG11 with BatchNorm", "ResNet50"]  # seconds each; ResNet18 and MobileNetV2 have all that they have
+
+
+@pytest.mark.parametrize("name", [name for name in ARCHITECTURES if name not in DEEP])
+def test_a_graph_that_is_followed_as_it_is_says_what_one_that_was_broken_down_says(monkeypatch, name):
+    network, example = ARCHITECTURES[name].network(), ARCHITECTURES[name].example
+    monkeypatch.setattr(graph, "_all_known", lambda program: False)
+    assert trace(network, example) == spec_of(name)
+
+
+def overwriting_a_view(x, y):
+    x[:, :2].add_(y)  # the first half of x is of the units of y from here on
+    return x
+
+
+def overwriting_what_is_viewed(x, y):
+    view = x[:, :2]
+    x.mul_(2)
+    return torch.cat([view * y, x], dim=1)
+
+
+def overwriting_across(x, y):
+    x.transpose(0, 1)[:2].sub_(y.transpose(0, 1))
+    return x.relu_()
+
+
+@pytest.mark.parametrize("function", [overwriting_a_view, overwriting_what_is_viewed, overwriting_across])
+def test_what_is_overwritten_in_place_is_followed_through_all_views(function):
+    class Network(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.wide, self.narrow, self.out = nn.Linear(3, 4), nn.Linear(3, 2), nn.LazyLinear(2)
+
+        def forward(self, inputs):
+            return self.out(function(self.wide(inputs), self.narrow(inputs)))
+
+    network, example = build(Network), torch.zeros(2, 3)
+    network(example)  # decides the size of the last layer
+    assert graph._all_known(torch.export.export(network, (example,), strict=False))
+    spec = proven(network, example)
+    assert [group.size for group in spec.groups] == [2, 2]
+    assert any({axis.tensor for axis in group.axes} >= {"wide.weight", "narrow.weight"} for group in spec.groups)
 
 
 def test_groups_are_named_for_what_makes_their_units_in_the_order_of_the_signal():

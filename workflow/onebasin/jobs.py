@@ -61,7 +61,8 @@ def prepare_torch(threads: int, device: str, nondeterministic: str) -> "torch.de
     _keep_freed_memory()
     torch.set_num_threads(threads)
     torch.set_deterministic_debug_mode(nondeterministic)  # use_deterministic_algorithms imports the compiler: 1 s
-    torch.utils.deterministic.fill_uninitialized_memory = False  # to fill all new memory with NaN takes up to a tenth
+    # to fill all new memory with NaN takes up to a tenth of the time, and nothing here reads what it has not written
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     return ready(device)
 
 

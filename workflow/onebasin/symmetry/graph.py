@@ -1,7 +1,7 @@
 """The graph of a network: the ATen operations that its forward pass comes down to, in evaluation or training mode.
 
-`torch.export` runs the module once on tensors without data, and gives a graph without in-place operations. Operations
-that the tracer has a rule for stay whole; the others are broken down to those of core ATen.
+`torch.export` runs the module once on tensors without data. Operations that the tracer has a rule for stay whole; where
+there are others, the graph is broken down to those of core ATen and rid of what changes tensors in place.
 """
 
 import copy
@@ -9,6 +9,7 @@ import functools
 import gc
 import io
 import logging
+import operator
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
@@ -21,7 +22,7 @@ from torch import Tensor, nn
 from torch.export import ExportedProgram
 
 from onebasin.errors import OnebasinError
-from onebasin.symmetry.operations import rule_of
+from onebasin.symmetry.operations import is_elementwise, rule_of
 
 
 def capture(module: nn.Module, example_input: Tensor, training: bool) -> ExportedProgram:
@@ -36,7 +37,7 @@ def capture(module: nn.Module, example_input: Tensor, training: bool) -> Exporte
             part.training = training  # and not `part.train()`, which may be the user's and do anything
         with _quiet(), _uncollected(), torch.random.fork_rng(devices=[]):
             program = torch.export.export(module, (example_input,), strict=False)
-            return program.run_decompositions(dict(_broken_down()))
+            return program if _all_known(program) else program.run_decompositions(dict(_broken_down()))
     except Exception as error:
         mode = "training" if training else "evaluation"
         raise OnebasinError(f"{type(module).__name__} cannot be traced in {mode} mode: {_fault(error)}") from error
@@ -48,6 +49,20 @@ def copy_sharing_tensors(module: nn.Module) -> nn.Module:
     tensors = [value for part in module.modules() for value in vars(part).values() if isinstance(value, Tensor)]
     tensors += [*module.parameters(), *module.buffers()]
     return copy.deepcopy(module, {id(tensor): tensor for tensor in tensors})
+
+
+def _all_known(program: ExportedProgram) -> bool:
+    """Whether the tracer can follow every operation as it is, which saves two thirds of the time.
+
+    In place only elementwise ones may be: what they write has the units of what they read at the same place, so that
+    they ask no more of any view of that memory, before them or after, than if they wrote elsewhere.
+    """
+    operations = [node.target for node in program.graph.nodes if node.op == "call_function"]
+    return all(
+        operation is operator.getitem
+        or (rule_of(operation) is not None and (is_elementwise(operation) or not operation._schema.is_mutable))
+        for operation in operations
+    )
 
 
 @functools.cache

@@ -16,11 +16,16 @@ from onebasin.symmetry.call import Rule
 _RULES = arithmetic.RULES | rearranging.RULES
 
 
+def is_elementwise(operation: torch._ops.OpOverload) -> bool:
+    """Whether every place of an ATen operation's result depends on that place of its arguments alone."""
+    return torch.Tag.pointwise in operation.tags
+
+
 def rule_of(operation: Any) -> Rule | None:
     """The rule of an ATen operation, None if it has none."""
     if not isinstance(operation, torch._ops.OpOverload) or operation.namespace != "aten":
         return None
-    if torch.Tag.pointwise in operation.tags:
+    if is_elementwise(operation):
         return arithmetic.elementwise
     name = operation.name().removeprefix("aten::")  # of the form mean.dim, where dim tells it from others called mean
     return _RULES.get(name, _RULES.get(name.partition(".")[0]))
