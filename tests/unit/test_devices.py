@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from onebasin.devices import autocast, device_named, hardware
+from onebasin.devices import autocast, device_named, hardware, to_host
 
 LIBRARY = Path(__file__).parents[2] / "workflow" / "onebasin"
 
@@ -28,6 +28,11 @@ def test_a_device_that_is_named_is_taken_whatever_there_is(name):
 def test_half_precision_is_for_gpus_where_it_is_asked_for(device, precision, half):
     assert isinstance(autocast(torch.device(device), precision), torch.autocast) == half
     assert half or isinstance(autocast(torch.device(device), precision), contextlib.nullcontext)
+
+
+def test_what_the_host_holds_is_not_copied_to_it():
+    tensor = torch.arange(3)
+    assert to_host(tensor) is tensor
 
 
 def test_a_cpu_needs_no_other_name():

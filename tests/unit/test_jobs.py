@@ -53,6 +53,11 @@ def test_another_error_leaves_its_traceback_in_the_log_and_on_stderr(run):
     assert "a fault of the program" in log
 
 
+def test_a_job_does_not_fill_memory_that_it_will_write(run):
+    done, _ = run("assert not torch.empty(10**5).isnan().all()")
+    assert done.returncode == 0, done.stderr
+
+
 def test_a_job_computes_deterministically_on_its_threads_and_device(run):
     done, _ = run(
         "print(device, torch.get_num_threads(), torch.are_deterministic_algorithms_enabled(), sep='\\n')", threads=2
