@@ -4,21 +4,21 @@ The images are glyphs at CIFAR-10's size. Skipped where there is no GPU; `make b
 """
 
 import functools
+import os
 import time
+from dataclasses import replace
 
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from onebasin.data import Data, Split, make_data
+from onebasin.data import Data, make_data
 from onebasin.evaluation import measure
 from onebasin.jobs import prepare_torch
-from onebasin.matching.naive import naive
-from onebasin.matching.ste_mm import ste_mm
-from onebasin.matching.weight import weight_matching
 from onebasin.merging import merge
 from onebasin.models import Models, stacked
 from onebasin.normalization import Settle
+from onebasin.registry import resolve
 from onebasin.seeding import generator
 from onebasin.symmetry.trace import trace
 from onebasin.training import _Run
@@ -29,12 +29,16 @@ TRAINING = {
     **{"optimizer": "sgd", "lr": 0.1, "momentum": 0.9, "weight_decay": 0.0005, "batch": 500, "epochs": EPOCHS},
     **{"schedule": {"peak": 1, "update": "step"}, "augmentation": {"crop": 4}, "precision": "bf16"},
 }
-SEARCH = {
-    **{"epochs": 1, "batch": 256, "lr": 0.001, "weights": "random", "augmentation": {"crop": 4}},
-    **{"first_sweep": "signal", "warm_start": True},
+SEARCHES = {
+    "naive": {},
+    "weight_matching": {"max_rounds": 100, "first_sweep": "signal"},
+    "ste_mm": {
+        **{"epochs": 1, "batch": 256, "lr": 0.001, "weights": "random", "augmentation": {"crop": 4}},
+        **{"first_sweep": "signal", "warm_start": True},
+    },
 }
 SEARCHED = 20480  # images: 80 steps
-THREADS = 16
+THREADS = os.cpu_count() or 1
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU: torch.cuda.is_available() is false")
 
@@ -56,7 +60,7 @@ def images() -> Data:
 @functools.cache
 def trained() -> tuple[Models, list[float], int]:
     """The models, the seconds of every epoch but the first of each, and the operations of a step on a whole batch."""
-    models, seconds, network = [], [], None
+    weights, seconds = [], []
     for seed in range(COUNT):
         run = _Run(NETWORK, images(), TRAINING, seed, 0)
         for epoch in range(EPOCHS):
@@ -66,16 +70,12 @@ def trained() -> tuple[Models, list[float], int]:
             torch.cuda.synchronize()
             if epoch:
                 seconds.append(time.perf_counter() - start)
-        models.append(run.selected())
-        network = run.network.eval()
+        weights.append(run.selected())
+    models = Models(run.network.eval(), stacked(weights), tuple(range(COUNT)), images().input_shape)
     batch = images().train.first(TRAINING["batch"])
     with FlopCounterMode(display=False) as counter:
         _Run(NETWORK, images(), TRAINING, 0, 0)._step(batch.images, batch.labels)
-    return (
-        Models(network, stacked(models), tuple(range(COUNT)), images().input_shape),
-        seconds,
-        counter.get_total_flops(),
-    )
+    return models, seconds, counter.get_total_flops()
 
 
 def matrix_rate(size: int = 8192, rounds: int = 20) -> float:
@@ -112,23 +112,21 @@ def test_training(benchmark):
     )
 
 
-@pytest.mark.parametrize("method", ["naive", "weight_matching", "ste_mm"])
-def test_search(benchmark, method):
+@pytest.mark.parametrize(("method", "settings"), SEARCHES.items(), ids=SEARCHES)
+def test_search(benchmark, method, settings):
     models = trained()[0]
     spec = trace(models.network, models.example_input)
     data = images()
-    few = Data(data.train.first(SEARCHED), data.test, data.classes, mean=data.mean, std=data.std)
-    settings = {"naive": {}, "weight_matching": {"max_rounds": 100, "first_sweep": "signal"}, "ste_mm": SEARCH}[method]
-    function = {"naive": naive, "weight_matching": weight_matching, "ste_mm": ste_mm}[method]
+    few = replace(data, train=data.train.first(SEARCHED))
+    draws = generator("bench", device=GPU)
     torch.cuda.reset_peak_memory_stats()
     before = torch.cuda.memory_allocated()
     start = time.perf_counter()
-    found = benchmark.pedantic(function, (models, spec, few, settings, generator("bench", device=GPU)), rounds=1)
+    found = benchmark.pedantic(resolve("method", method), (models, spec, few, settings, draws), rounds=1)
     seconds = time.perf_counter() - start
     peak = torch.cuda.max_memory_allocated() - before
     size = sum(tensor.numel() * tensor.element_size() for tensor in models.parameters.values())
-    settle = Settle(models.network, Split(few.train.images, few.train.labels), {"method": "recompute"})
-    merged = merge(models, spec, found, settle)
+    merged = merge(models, spec, found, Settle(models.network, few.train, {"method": "recompute"}))
     loss, accuracy = measure(models.network, merged, data.test)
     benchmark.extra_info.update(
         title=f"{method} of five ResNet20 x16",
