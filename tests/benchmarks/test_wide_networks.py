@@ -5,11 +5,11 @@ The images are glyphs at CIFAR-10's size. Skipped where there is no GPU; `make b
 
 import functools
 import os
-import time
 from dataclasses import replace
 
 import pytest
 import torch
+from test_search import no_gpu, timed
 from torch.utils.flop_counter import FlopCounterMode
 
 from onebasin.data import Data, make_data
@@ -40,14 +40,15 @@ SEARCHES = {
 SEARCHED = 20480  # images: 80 steps
 THREADS = os.cpu_count() or 1
 
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU: torch.cuda.is_available() is false")
+pytestmark = no_gpu
 
 
 @pytest.fixture(autouse=True, scope="module")
 def _deterministic():
-    threads = torch.get_num_threads()
+    threads, filled = torch.get_num_threads(), torch.utils.deterministic.fill_uninitialized_memory
     prepare_torch(THREADS, GPU, "error")
     yield
+    torch.utils.deterministic.fill_uninitialized_memory = filled
     torch.set_deterministic_debug_mode("default")
     torch.set_num_threads(threads)
 
@@ -64,12 +65,9 @@ def trained() -> tuple[Models, list[float], int]:
     for seed in range(COUNT):
         run = _Run(NETWORK, images(), TRAINING, seed, 0)
         for epoch in range(EPOCHS):
-            torch.cuda.synchronize()
-            start = time.perf_counter()
-            run.train_epoch()
-            torch.cuda.synchronize()
+            spent, _ = timed(run.train_epoch, GPU)
             if epoch:
-                seconds.append(time.perf_counter() - start)
+                seconds.append(spent)
         weights.append(run.selected())
     models = Models(run.network.eval(), stacked(weights), tuple(range(COUNT)), images().input_shape)
     batch = images().train.first(TRAINING["batch"])
@@ -121,9 +119,8 @@ def test_search(benchmark, method, settings):
     draws = generator("bench", device=GPU)
     torch.cuda.reset_peak_memory_stats()
     before = torch.cuda.memory_allocated()
-    start = time.perf_counter()
-    found = benchmark.pedantic(resolve("method", method), (models, spec, few, settings, draws), rounds=1)
-    seconds = time.perf_counter() - start
+    search = functools.partial(resolve("method", method), models, spec, few, settings, draws)
+    seconds, found = benchmark.pedantic(timed, (search, GPU), rounds=1)
     peak = torch.cuda.max_memory_allocated() - before
     size = sum(tensor.numel() * tensor.element_size() for tensor in models.parameters.values())
     merged = merge(models, spec, found, Settle(models.network, few.train, {"method": "recompute"}))

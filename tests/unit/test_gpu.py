@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from networks_for_tests import coincide, permuted_copies, spec_of
+from networks_for_tests import coincide, like, permuted_copies, spec_of
 
 from onebasin import artifacts, training
 from onebasin.analysis.acceleration import compare_warm_start
@@ -189,12 +189,9 @@ def test_a_search_finds_what_it_finds_on_the_cpu(network):
 
 @on_networks
 def test_planted_permutations_are_found(network):
-    parent = trained(network)[0]
     spec = spec_for(network)
-    on_host = {name: tensor.cpu() for name, tensor in parent.items()}
-    stack, planted = permuted_copies(on_host, spec, 3)
-    stack = {name: tensor.to(GPU) for name, tensor in stack.items()}
-    models = Models(trained(network).network, stack, (0, 1, 2), trained(network).input_shape)
+    stack, planted = permuted_copies(on_cpu(network)[0], spec, 3)
+    models = like(trained(network), {name: tensor.to(GPU) for name, tensor in stack.items()})
     found = weight_matching(models, spec, None, METHODS["weight_matching"], generator("gpu", device=GPU))
     assert coincide(planted, {name: index.cpu() for name, index in found.indices.items()})
 

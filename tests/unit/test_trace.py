@@ -102,9 +102,6 @@ def test_no_symmetry_is_made_up(network_and_example):
     proven(*network_and_example)
 
 
-# What the groups look like
-
-
 DEEP = ["VGG11", "VGG11 with BatchNorm", "ResNet50"]  # seconds each; ResNet18 and MobileNetV2 have all that they have
 
 
@@ -147,6 +144,9 @@ def test_what_is_overwritten_in_place_is_followed_through_all_views(function):
     spec = proven(network, example)
     assert [group.size for group in spec.groups] == [2, 2]
     assert any({axis.tensor for axis in group.axes} >= {"wide.weight", "narrow.weight"} for group in spec.groups)
+
+
+# What the groups look like
 
 
 def test_groups_are_named_for_what_makes_their_units_in_the_order_of_the_signal():
