@@ -106,9 +106,9 @@ def _t_interval(values: list[float], confidence: float) -> tuple[float, float]:
     return stats.t.interval(confidence, len(values) - 1, np.mean(values), stats.sem(values))
 
 
-def test_all_five_claims_are_reproduced_by_tables_that_show_them() -> None:
+def test_all_claims_are_reproduced_by_tables_that_show_them() -> None:
     frame = claims.evaluate(_rules(), _everything())
-    assert frame["claim"].tolist() == ["C1", "C2", "C3", "C4", "C5"]
+    assert frame["claim"].tolist() == ["C1", "C2", "C3", "C4", "C4s", "C5"]
     assert frame["verdict"].unique().tolist() == ["reproduced"]
 
 
@@ -216,7 +216,8 @@ def test_missing_data_is_never_a_verdict(claim: str, name: str, drop: str) -> No
 def test_an_absent_table_makes_its_claim_inconclusive_and_no_other() -> None:
     without = {name: frame for name, frame in _everything().items() if name != "sharpness"}
     frame = claims.evaluate(_rules(), without).set_index("claim")
-    assert frame["verdict"].to_dict() == dict.fromkeys(["C1", "C2", "C3", "C5"], "reproduced") | {"C4": "inconclusive"}
+    others = dict.fromkeys(["C1", "C2", "C3", "C5"], "reproduced")
+    assert frame["verdict"].to_dict() == others | {"C4": "inconclusive", "C4s": "inconclusive"}
     assert frame["detail"]["C4"] == "missing: no rows in table sharpness"
 
 
@@ -283,6 +284,13 @@ def test_details_tell_what_stands_beside_the_verdict() -> None:
     assert "ste_mm 4; results identical in all runs" in details["C5"]
 
 
+def test_the_scale_invariant_trace_is_judged_by_the_rule_of_the_plain_one() -> None:
+    plain, scaled = (_verdict(claim, sharpness=_sharpness([-0.5, -0.4, -0.6])) for claim in ("C4", "C4s"))
+    assert plain["verdict"] == scaled["verdict"] == "reproduced"
+    assert scaled["effect"] == pytest.approx(2 * plain["effect"])
+    assert "ste_mm mean scaled_trace by count" in scaled["detail"]
+
+
 def test_experiments_are_judged_each_by_its_own_tables() -> None:
     both = {
         name: pd.concat([frame, frame.assign(experiment="another")[: 0 if name == "sharpness" else None]])
@@ -297,7 +305,7 @@ def test_experiments_are_judged_each_by_its_own_tables() -> None:
 
 def test_an_experiment_without_any_rows_is_inconclusive_throughout() -> None:
     frame = claims.evaluate(_rules(), {}, ["digits"])
-    assert frame["verdict"].tolist() == ["inconclusive"] * 5
+    assert frame["verdict"].tolist() == ["inconclusive"] * 6
 
 
 def test_the_same_tables_in_any_order_give_the_same_bytes(tmp_path: Path) -> None:
@@ -315,10 +323,10 @@ def test_markdown_puts_the_verdict_first_and_rounds(tmp_path: Path) -> None:
     claims.write_markdown(tables.read_csv(tmp_path / "claims.csv", "claims"), tmp_path / "claims.md")
     text = (tmp_path / "claims.md").read_text()
     assert (tmp_path / "claims.csv").read_text().splitlines()[4].split(",")[-4:-1] == ["", "", ""]
-    assert "4 reproduced, 0 contradicted, 1 inconclusive." in text
+    assert "4 reproduced, 0 contradicted, 2 inconclusive." in text
     rows = [line.split("|")[1:-1] for line in text.splitlines() if line.startswith("| ")]
     assert rows[0][0].strip() == "verdict"
-    assert [row[0].strip() for row in rows[1:]] == [*["reproduced"] * 3, "inconclusive", "reproduced"]
+    assert [row[0].strip() for row in rows[1:]] == [*["reproduced"] * 3, *["inconclusive"] * 2, "reproduced"]
     low, high = _t_interval([0.05, 0.06, 0.04], 0.95)
     assert rows[2][4].strip() == f"0.05 [{low:.3g}, {high:.3g}]"
 

@@ -28,7 +28,8 @@ from onebasin.models import Models, new_network, one
 from onebasin.normalization import Settle
 from onebasin.registry import resolve
 from onebasin.seeding import generator
-from onebasin.sharpness import hessian_vector_product, measure_sharpness
+from onebasin.sharpness.hessian import hessian_vector_product
+from onebasin.sharpness.measure import Sharpness
 from onebasin.symmetry.permutations import Permutations, load_permutations, save_permutations
 from onebasin.symmetry.spec import Spec
 from onebasin.training import train
@@ -250,10 +251,19 @@ def test_products_with_the_hessian_are_those_of_the_cpu(network):
 def test_sharpness_again_gives_the_same_numbers(network):
     models = trained(network)
     split = data_for(network).test.first(60)
-    first, again = (measure_sharpness(models.network, models[0], split, 3, 0, "gpu") for _ in range(2))
-    assert first[0].equals(again[0])
-    assert first[1].equals(again[1])
+    first, again = (Sharpness(models.network, split, 3).at(models[0], 0, "gpu") for _ in range(2))
+    assert all(table.equals(same) for table, same in zip(first, again, strict=True))
     assert float(first[1]["value"].iloc[0]) > 0
+
+
+@on_networks
+def test_exact_traces_are_those_of_the_cpu(network):
+    found, expected = (
+        Sharpness(models.network, data_for(network, models.device.type).test.first(60), 2).at(models[0], 0, "gpu")[2]
+        for models in (trained(network), on_cpu(network))
+    )
+    for estimator in ("trace", "scaled_trace"):
+        close(*(table[table["estimator"] == estimator] for table in (found, expected)), 0.03)
 
 
 @on_networks

@@ -7,8 +7,9 @@ import torch.nn.functional as F
 from torch import nn
 from torch.func import functional_call
 
-from onebasin import seeding, sharpness
+from onebasin import seeding
 from onebasin.errors import OnebasinError
+from onebasin.sharpness import hessian, hutchinson
 
 
 def small_network(*widths, key=0, dtype=torch.float64):
@@ -68,16 +69,16 @@ def problem():
 
 def test_hessian_vector_products_are_those_of_the_exact_hessian(problem):
     network, images, labels = problem
-    hessian = exact_hessian(network, images, labels)
+    matrix = exact_hessian(network, images, labels)
     generator = seeding.generator("vector")
     vector = {name: torch.randn(p.shape, generator=generator, dtype=p.dtype) for name, p in trainable(network).items()}
-    expected = hessian @ flatten(vector)
-    product = sharpness.hessian_operator(network, images, labels)
+    expected = matrix @ flatten(vector)
+    product = hessian.hessian_operator(network, images, labels)
     for image in (
         product(vector),
         product(vector),
-        sharpness.hessian_vector_product(network, images, labels, vector),
-        sharpness.hessian_vector_product(network, images, labels, vector, batch=7),
+        hessian.hessian_vector_product(network, images, labels, vector),
+        hessian.hessian_vector_product(network, images, labels, vector, batch=7),
     ):
         torch.testing.assert_close(flatten(image), expected, rtol=1e-10, atol=1e-12)
 
@@ -87,12 +88,12 @@ def test_both_estimates_agree_with_the_exact_hessian(problem):
     diagonal = exact_hessian(network, images, labels).diag()
     scaled = (diagonal * flatten(trainable(network)) ** 2).sum().item()
 
-    estimate = sharpness.hessian_trace(network, images, labels, 2000, ("probes",))
+    estimate = hutchinson.hessian_trace(network, images, labels, 2000, ("probes",))
     assert estimate.value == pytest.approx(diagonal.sum().item(), abs=4 * estimate.standard_error)
     assert 0 < estimate.standard_error < 0.1 * diagonal.sum().item()
     assert estimate.probes == 2000
 
-    estimate = sharpness.scaled_hessian_trace(network, images, labels, 2000, seeding.generator("probes"))
+    estimate = hutchinson.scaled_hessian_trace(network, images, labels, 2000, seeding.generator("probes"))
     assert estimate.value == pytest.approx(scaled, abs=4 * estimate.standard_error)
     assert 0 < estimate.standard_error < 0.1 * scaled
     assert estimate.probes == 2000
@@ -114,7 +115,7 @@ def test_the_mean_over_all_probes_is_exactly_the_trace(monkeypatch, batch):
         return torch.tensor([next(signs) for _ in range(p.numel())], dtype=p.dtype).view(p.shape)
 
     monkeypatch.setattr(torch, "randint_like", enumerated)
-    estimate = sharpness.hessian_trace(network, images, labels, probes, (), batch)
+    estimate = hutchinson.hessian_trace(network, images, labels, probes, (), batch)
     assert estimate.value == pytest.approx(exact_hessian(network, images, labels).trace().item(), rel=1e-10)
 
 
@@ -126,15 +127,15 @@ def test_the_mean_over_all_scaled_probes_is_exactly_the_scaled_trace(monkeypatch
     def enumerated(like, _):
         return torch.tensor([next(signs) for _ in range(like.numel())], dtype=like.dtype).view(like.shape)
 
-    monkeypatch.setattr(sharpness, "_rademacher", enumerated)
-    estimate = sharpness.scaled_hessian_trace(network, images, labels, probes, seeding.generator())
+    monkeypatch.setattr(hutchinson, "_rademacher", enumerated)
+    estimate = hutchinson.scaled_hessian_trace(network, images, labels, probes, seeding.generator())
     expected = (exact_hessian(network, images, labels).diag() * flatten(trainable(network)) ** 2).sum().item()
     assert estimate.value == pytest.approx(expected, rel=1e-10)
 
 
 def test_a_negative_trace_does_not_end_the_probes_early():
     network, (images, labels) = Quadratic([-0.5, -0.25]), small_data(1, 1)
-    estimate = sharpness.hessian_trace(network, images, labels, 9, ("probes",))
+    estimate = hutchinson.hessian_trace(network, images, labels, 9, ("probes",))
     assert estimate.probes == 9
     assert estimate.value == pytest.approx(-0.75)
 
@@ -142,10 +143,10 @@ def test_a_negative_trace_does_not_end_the_probes_early():
 def test_a_diagonal_quadratic_has_no_standard_error():
     curvatures = [3.0, 0.5, -1.0]
     network, (images, labels) = Quadratic(curvatures), small_data(1, 1)
-    estimate = sharpness.hessian_trace(network, images, labels, 10, ("probes",))
+    estimate = hutchinson.hessian_trace(network, images, labels, 10, ("probes",))
     assert estimate.value == pytest.approx(sum(curvatures))
     assert estimate.standard_error == pytest.approx(0, abs=1e-12)
-    estimate = sharpness.scaled_hessian_trace(network, images, labels, 10, seeding.generator("probes"))
+    estimate = hutchinson.scaled_hessian_trace(network, images, labels, 10, seeding.generator("probes"))
     assert estimate.value == pytest.approx((network.curvatures * network.theta**2).sum().item())
     assert estimate.standard_error == pytest.approx(0, abs=1e-12)
 
@@ -156,7 +157,7 @@ def test_the_scaled_trace_does_not_change_when_a_unit_is_rescaled():
     values = []
     for _ in range(2):
         trace = (exact_hessian(network, images, labels).diag() * flatten(trainable(network)) ** 2).sum().item()
-        estimate = sharpness.scaled_hessian_trace(network, images, labels, 50, seeding.generator("probes"))
+        estimate = hutchinson.scaled_hessian_trace(network, images, labels, 50, seeding.generator("probes"))
         values.append((trace, estimate.value))
         with torch.no_grad():
             network[1].weight.mul_(4)
@@ -170,7 +171,7 @@ def test_the_top_eigenvalue_is_that_of_the_exact_hessian(batch):
     network = small_network(4, 5, 3, dtype=torch.float32)
     images, labels = small_data(4, 3, dtype=torch.float32)
     spectrum = torch.linalg.eigvalsh(exact_hessian(network.double(), images.double(), labels)).numpy()
-    found = sharpness.top_eigenvalue(network.float(), images, labels, ("start",), batch, 500, 1e-7)
+    found = hutchinson.top_eigenvalue(network.float(), images, labels, ("start",), batch, 500, 1e-7)
     assert found.value == pytest.approx(max(spectrum, key=abs), rel=1e-4)
     assert found.residual < 0.01 * found.value
 
@@ -179,7 +180,7 @@ def test_the_residual_bounds_the_distance_to_an_eigenvalue():
     network = small_network(4, 5, 3, dtype=torch.float32)
     images, labels = small_data(4, 3, dtype=torch.float32)
     spectrum = torch.linalg.eigvalsh(exact_hessian(network, images, labels))
-    found = sharpness.top_eigenvalue(network, images, labels, ("start",), max_iterations=2)
+    found = hutchinson.top_eigenvalue(network, images, labels, ("start",), max_iterations=2)
     assert found.residual > 0.01 * found.value
     assert (spectrum - found.value).abs().min().item() <= found.residual
 
@@ -187,9 +188,9 @@ def test_the_residual_bounds_the_distance_to_an_eigenvalue():
 def measure(network, images, labels, key, batch=100):
     generator = seeding.generator(*key)
     return (
-        sharpness.hessian_trace(network, images, labels, 5, key, batch),
-        sharpness.scaled_hessian_trace(network, images, labels, 5, generator, batch),
-        sharpness.top_eigenvalue(network, images, labels, key, batch, 20),
+        hutchinson.hessian_trace(network, images, labels, 5, key, batch),
+        hutchinson.scaled_hessian_trace(network, images, labels, 5, generator, batch),
+        hutchinson.top_eigenvalue(network, images, labels, key, batch, 20),
     )
 
 
@@ -217,7 +218,7 @@ def test_the_generator_ends_at_the_same_place_for_any_batch(single):
     ends = []
     for batch in (100, 7):
         generator = seeding.generator("a")
-        sharpness.scaled_hessian_trace(*single, 3, generator, batch)
+        hutchinson.scaled_hessian_trace(*single, 3, generator, batch)
         ends.append(generator.get_state())
     assert torch.equal(*ends)
 
@@ -251,9 +252,9 @@ def test_parameters_that_need_no_gradient_are_held_fixed(problem):
     network, images, labels = problem
     network[1].weight.requires_grad_(False)
     diagonal = exact_hessian(network, images, labels).diag()
-    estimate = sharpness.hessian_trace(network, images, labels, 500, ("probes",))
+    estimate = hutchinson.hessian_trace(network, images, labels, 500, ("probes",))
     assert estimate.value == pytest.approx(diagonal.sum().item(), abs=4 * estimate.standard_error)
-    estimate = sharpness.scaled_hessian_trace(network, images, labels, 500, seeding.generator("probes"))
+    estimate = hutchinson.scaled_hessian_trace(network, images, labels, 500, seeding.generator("probes"))
     scaled = (diagonal * flatten(trainable(network)) ** 2).sum().item()
     assert estimate.value == pytest.approx(scaled, abs=4 * estimate.standard_error)
 
@@ -261,10 +262,10 @@ def test_parameters_that_need_no_gradient_are_held_fixed(problem):
 def test_what_cannot_be_measured_is_refused(problem):
     network, images, labels = problem
     with pytest.raises(OnebasinError, match="at least 2 probes"):
-        sharpness.hessian_trace(network, images, labels, 1, ())
+        hutchinson.hessian_trace(network, images, labels, 1, ())
     with pytest.raises(OnebasinError, match="at least 2 probes"):
-        sharpness.scaled_hessian_trace(network, images, labels, 1, seeding.generator())
+        hutchinson.scaled_hessian_trace(network, images, labels, 1, seeding.generator())
     with pytest.raises(ValueError, match="images"):
-        sharpness.scaled_hessian_trace(network, images[:0], labels[:0], 2, seeding.generator())
+        hutchinson.scaled_hessian_trace(network, images[:0], labels[:0], 2, seeding.generator())
     with pytest.raises(ValueError, match="require a gradient"):
-        sharpness.hessian_trace(network.requires_grad_(False), images, labels, 2, ())
+        hutchinson.hessian_trace(network.requires_grad_(False), images, labels, 2, ())

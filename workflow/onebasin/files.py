@@ -3,13 +3,15 @@
 What is read has to be a regular file, or a link to one: a pipe or a device in its place would be waited for.
 """
 
+import csv
 import errno
 import hashlib
+import io
 import os
 import re
 import stat
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,7 +32,9 @@ _WAY_OUT: dict[int | None, str] = {
 
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary path in the folder of `path`; on success rename it to `path`, on failure remove it.
+    """Yield a temporary file in the folder of `path`; on success rename it to `path`, on failure remove it.
+
+    Its mode is that of any new file there, whatever writes it.
 
     Raises:
         OnebasinError: the folder cannot be written, or the disk is full.
@@ -40,7 +44,10 @@ def replacing(path: str | Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.stem}-{uuid.uuid4().hex[:12]}{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.touch(exist_ok=False)
+        mode = temporary.stat().st_mode  # what the user's umask gives; safetensors would leave the file to its owner
         yield temporary
+        temporary.chmod(mode)
         _flush(temporary)
         temporary.replace(path)
     except OSError as error:
@@ -120,7 +127,18 @@ def write_sealed(frame: "pd.DataFrame", path: str | Path) -> None:
 
     It is for what jobs hand to other jobs; a table for readers is plain CSV.
     """
-    text = _as_csv(frame)
+    _write_sealed_text(_as_csv(frame), path)
+
+
+def write_sealed_row(row: Mapping[str, str | float | None], path: str | Path) -> None:
+    """Write one row as `write_sealed` writes a frame of one: a job that measures a single thing needs no pandas."""
+    cells = [f"{value:.9g}" if isinstance(value, float) else value for value in row.values()]
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([row.keys(), ["" if cell == "nan" else cell for cell in cells]])
+    _write_sealed_text(text.getvalue(), path)
+
+
+def _write_sealed_text(text: str, path: str | Path) -> None:
     write_text(path, f"{text}{_SEAL}{_sha256(text)}\n")
 
 

@@ -111,6 +111,7 @@ def parts_of(experiment):
         "pairwise": expand("results/{name}/evaluation/{method}/t{trial}-pairwise.csv", **runs),
         "interpolation": expand("results/{name}/evaluation/{method}/t{trial}-interpolation.csv", **runs),
         "sharpness": expand("results/{name}/sharpness/{method}/t{trial}.csv", **runs),
+        "sharpness_layers": expand("results/{name}/sharpness/{method}/t{trial}-layers.csv", **runs),
         "top_eigenvalue": expand("results/{name}/sharpness/{method}/t{trial}-top_eigenvalue.csv", **runs),
         "timing": [
             f"results/{experiment.name}/timing/{method}/n{count}-t{trial}.csv"
@@ -155,6 +156,24 @@ def table_files(experiment, table):
 def figures_of(experiment):
     """The figures whose tables the experiment has."""
     return [name for name, facts in builtins("figure").items() if set(facts["tables"]) <= set(parts_of(experiment))]
+
+
+def drawn_tables(experiment):
+    """The tables that the experiment's figures are drawn from."""
+    return list(dict.fromkeys(table for name in figures_of(experiment) for table in builtins("figure")[name]["tables"]))
+
+
+def figure_files(experiment, figure):
+    """The files of a figure; the report shows the PNG."""
+    facts = builtins("figure")[figure]
+    png = report(
+        f"results/{experiment.name}/figures/{figure}.png",
+        caption=f"../report/{figure}.rst",
+        category=WHY if facts.get("analysis") else "2. Figures",
+        subcategory=experiment.name,
+        labels={"figure": facts["title"]},
+    )
+    return [f"results/{experiment.name}/figures/{figure}.pdf", png]
 
 
 CHECKPOINTS = [

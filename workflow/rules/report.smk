@@ -1,69 +1,56 @@
-# Tables, figures, claims, and the report that holds them. Light jobs, run where Snakemake runs.
+# Tables, figures, claims, and the report that holds them. Light jobs, run where Snakemake runs; all tables of an experiment
+# are made by one, all figures drawn by one, as most of such a job is its start.
 for experiment in EXPERIMENTS.values():
-    for table, parts in parts_of(experiment).items():
 
-        rule:
-            name:
-                f"table_{experiment.name}_{table}"
-            input:
-                parts,
-            output:
-                **table_files(experiment, table),
-            log:
-                f"results/{experiment.name}/logs/tables/{table}.log",
-            benchmark:
-                f"results/{experiment.name}/benchmarks/tables/{table}.tsv"
-            localrule: True
-            conda:
-                CONDA
-            threads: 1
-            resources:
-                mem_mb=500,
-                runtime=10,
-                gpu=0,
-            params:
-                table=table,
-                methods=list(experiment["methods"]),
-                code=code("table.py"),
-            script:
-                "../scripts/table.py"
+    rule:
+        name:
+            f"tables_{experiment.name}"
+        input:
+            **parts_of(experiment),
+        output:
+            [path for table in parts_of(experiment) for path in table_files(experiment, table).values()],
+        log:
+            f"results/{experiment.name}/logs/tables.log",
+        benchmark:
+            f"results/{experiment.name}/benchmarks/tables.tsv"
+        localrule: True
+        conda:
+            CONDA
+        threads: 1
+        resources:
+            mem_mb=500,
+            runtime=10,
+            gpu=0,
+        params:
+            methods=list(experiment["methods"]),
+            code=code("tables.py"),
+        script:
+            "../scripts/tables.py"
 
-    for figure in figures_of(experiment):
-
-        rule:
-            name:
-                f"figure_{experiment.name}_{figure}"
-            input:
-                **{
-                    table: f"results/{experiment.name}/tables/{table}.csv"
-                    for table in builtins("figure")[figure]["tables"]
-                },
-            output:
-                f"results/{experiment.name}/figures/{figure}.pdf",
-                report(
-                    f"results/{experiment.name}/figures/{figure}.png",
-                    caption=f"../report/{figure}.rst",
-                    category=WHY if builtins("figure")[figure].get("analysis") else "2. Figures",
-                    subcategory=experiment.name,
-                    labels={"figure": builtins("figure")[figure]["title"]},
-                ),
-            log:
-                f"results/{experiment.name}/logs/figures/{figure}.log",
-            benchmark:
-                f"results/{experiment.name}/benchmarks/figures/{figure}.tsv"
-            localrule: True
-            conda:
-                CONDA
-            threads: 1
-            resources:
-                mem_mb=700,
-                runtime=10,
-                gpu=0,
-            params:
-                figure=figure,
-                code=code("figure.py", builtins("figure")[figure]["function"]),
-            script:
-                "../scripts/figure.py"
+    rule:
+        name:
+            f"figures_{experiment.name}"
+        input:
+            [f"results/{experiment.name}/tables/{table}.csv" for table in drawn_tables(experiment)],
+        output:
+            [path for figure in figures_of(experiment) for path in figure_files(experiment, figure)],
+        log:
+            f"results/{experiment.name}/logs/figures.log",
+        benchmark:
+            f"results/{experiment.name}/benchmarks/figures.tsv"
+        localrule: True
+        conda:
+            CONDA
+        threads: 1
+        resources:
+            mem_mb=700,
+            runtime=10,
+            gpu=0,
+        params:
+            tables={figure: builtins("figure")[figure]["tables"] for figure in figures_of(experiment)},
+            code=code("figures.py", *[builtins("figure")[figure]["function"] for figure in figures_of(experiment)]),
+        script:
+            "../scripts/figures.py"
 
 
 # The tables that claims are judged by.

@@ -1,4 +1,4 @@
-# Sharpness: traces and top eigenvalues of the Hessian, at the merged models and at their parents. Permuting a model
+# Sharpness: traces (by layer, too) and top eigenvalues of the Hessian, at the merged models and their parents. Permuting a model
 # leaves both as they are, so the parents' are measured once a trial.
 for experiment in EXPERIMENTS.values():
 
@@ -11,6 +11,7 @@ for experiment in EXPERIMENTS.values():
         output:
             sharpness=f"results/{experiment.name}/sharpness/parents/t{{trial}}.csv",
             top_eigenvalue=f"results/{experiment.name}/sharpness/parents/t{{trial}}-top_eigenvalue.csv",
+            layers=f"results/{experiment.name}/sharpness/parents/t{{trial}}-layers.csv",
         log:
             f"results/{experiment.name}/logs/sharpness/parents-t{{trial}}.log",
         benchmark:
@@ -39,11 +40,15 @@ for experiment in EXPERIMENTS.values():
         input:
             data=f"results/{experiment.name}/data.safetensors",
             merged=of_counts(experiment, "merged", experiment.counts),
-            parents=f"results/{experiment.name}/sharpness/parents/t{{trial}}.csv",
-            parents_top_eigenvalue=f"results/{experiment.name}/sharpness/parents/t{{trial}}-top_eigenvalue.csv",
+            parents=[
+                f"results/{experiment.name}/sharpness/parents/t{{trial}}.csv",
+                f"results/{experiment.name}/sharpness/parents/t{{trial}}-top_eigenvalue.csv",
+                f"results/{experiment.name}/sharpness/parents/t{{trial}}-layers.csv",
+            ],
         output:
             sharpness=f"results/{experiment.name}/sharpness/{{method}}/t{{trial}}.csv",
             top_eigenvalue=f"results/{experiment.name}/sharpness/{{method}}/t{{trial}}-top_eigenvalue.csv",
+            layers=f"results/{experiment.name}/sharpness/{{method}}/t{{trial}}-layers.csv",
         log:
             f"results/{experiment.name}/logs/sharpness/{{method}}-t{{trial}}.log",
         benchmark:

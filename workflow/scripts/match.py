@@ -3,10 +3,8 @@
 import re
 import time
 
-import pandas as pd
-
 from onebasin.data import load_data
-from onebasin.files import write_sealed
+from onebasin.files import write_sealed_row
 from onebasin.jobs import computing_job, peak_memory_mb
 from onebasin.matching.search import run_search, save_found
 from onebasin.models import load_models
@@ -27,4 +25,4 @@ with computing_job(snakemake.log[0], **params.compute) as device:
         save_found(path, permutations.first(count), models.first(count), params.method, params.settings, params.trial)
     timing = {"experiment": params.experiment, "method": params.method, "count": len(models), "trial": params.trial}
     timing |= {"seconds": seconds, "steps": permutations.work["steps"], "peak_memory_mb": peak_memory_mb()}
-    write_sealed(pd.DataFrame([timing]), snakemake.output.timing)
+    write_sealed_row(timing, snakemake.output.timing)

@@ -6,18 +6,16 @@ from onebasin.data import load_data
 from onebasin.files import write_sealed
 from onebasin.jobs import computing_job
 from onebasin.models import load_models
-from onebasin.sharpness import measure_sharpness
+from onebasin.sharpness.measure import Sharpness
 
 params = snakemake.params
 with computing_job(snakemake.log[0], **params.compute) as device:
     split = params.sharpness["split"]
     data = load_data(snakemake.input.data, device, params.made["data"])
-    images = data.split(split).first(params.sharpness["images"])
     models = load_models(snakemake.input.models, params.network, device, params.made)
-    measured = [
-        measure_sharpness(models.network, models[i], images, params.sharpness["probes"], params.seed, "sharpness", seed)
-        for i, seed in enumerate(models.seeds)
-    ]
+    images = data.split(split).first(params.sharpness["images"])
+    sharpness = Sharpness(models.network, images, params.sharpness["probes"])
+    measured = [sharpness.at(models[i], params.seed, "sharpness", seed) for i, seed in enumerate(models.seeds)]
     for output, parts in zip(snakemake.output, zip(*measured, strict=True), strict=True):
         parts = [part.assign(model=seed, split=split) for seed, part in zip(models.seeds, parts, strict=True)]
         write_sealed(pd.concat(parts), output)

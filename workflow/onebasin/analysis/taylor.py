@@ -26,7 +26,7 @@ from onebasin.evaluation import interpolate, measure
 from onebasin.models import Models
 from onebasin.normalization import Settle
 from onebasin.progress import track
-from onebasin.sharpness import BATCH, hessian_operator
+from onebasin.sharpness.hessian import BATCH, hessian_operator
 from onebasin.symmetry.apply import Parameters
 
 MIDPOINT = 0.5

@@ -28,8 +28,9 @@ def command(
     output: Path | None,
     **opening: Any,
 ) -> None:
-    """Estimate how sharp the loss is at each of the MODELS: the trace of the Hessian, its scale-invariant form, and
-    the eigenvalue largest in magnitude (with its residual). All models meet the same random vectors.
+    """Say how sharp the loss is at each of the MODELS: the trace of the Hessian, its scale-invariant form, and the
+    eigenvalue largest in magnitude (with its residual). Traces are exact for networks that are piecewise linear in
+    every parameter, estimated for others; all models meet the same random vectors.
 
     \b
     onebasin sharpness merged.safetensors a.pt --network mlp:width=512 --data digits
@@ -43,18 +44,19 @@ def command(
     from onebasin.files import write_frame
     from onebasin.progress import track
     from onebasin.settings import stage_settings
-    from onebasin.sharpness import measure_sharpness
+    from onebasin.sharpness.measure import Sharpness
 
     settings = stage_settings("sharpness", split=split, images=images, probes=probes)
     opened = open_models(files, **opening)
     assert opened.data is not None  # the option is required
     where = opened.data.split(settings["split"]).first(settings["images"])
+    models = opened.models
+    sharpness = Sharpness(models.network, where, settings["probes"])
+    if sharpness.reason:
+        click.echo(f"traces are estimated: {sharpness.reason}", err=True)
     parts = []
     for number in track(range(len(files)), "sharpness, models", len(files)):
-        models = opened.models
-        traces, eigenvalue = measure_sharpness(
-            models.network, models[number], where, settings["probes"], seed, "sharpness"
-        )
+        traces, eigenvalue, _ = sharpness.at(models[number], seed, "sharpness")
         top = eigenvalue.rename(columns={"residual": "standard_error"}).assign(estimator="top_eigenvalue")
         parts.append(pd.concat([traces, top]).assign(model=str(files[number]), split=settings["split"]))
     measured = pd.concat(parts)

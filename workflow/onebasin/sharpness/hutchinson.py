@@ -1,39 +1,34 @@
-"""How sharp the loss is at one network: traces and the top eigenvalue of the Hessian of its mean cross-entropy.
+"""Estimates of the Hessian's trace and of its top eigenvalue, for any network.
 
 H is the Hessian of the mean cross-entropy over a split with respect to the trainable parameters theta, the network
 being in eval mode. For a random v with E[v v^T] = diag(d), E[v^T H v] = sum_i d_i H_ii (Hutchinson, 1990). Rademacher
 probes v = z give the trace; v = z * |theta| gives sum_i H_ii theta_i^2, which does not change when a unit's incoming
 weights are scaled up and its outgoing ones down. Ito et al. (ICML 2025) speak of the first and release the second.
 The trace and the top eigenvalue are PyHessian's (Yao et al., 2020); the scaled form, which it lacks, is computed here.
-
-A split is taken in batches of consecutive images, weighted by their sizes, so that only one batch's graph is in memory.
-Nothing here decides which network or split to measure, and no Hessian is ever formed.
 """
 
-import copy
 import math
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
-import pandas as pd
 import pyhessian
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from onebasin import seeding
-from onebasin.data import Split
 from onebasin.errors import OnebasinError
-from onebasin.products import fast_linear
-from onebasin.symmetry.apply import Parameters
-
-BATCH = 2048
-"""Images per batch: the graph of an MLP on that many takes some 100 MB; choose less for wide convolutional networks."""
-
-Vector = dict[str, Tensor]
-"""One tensor per trainable parameter, under its name and in its shape."""
+from onebasin.sharpness.hessian import (
+    BATCH,
+    dot,
+    evaluating,
+    hessian_operator,
+    hessian_vector_product,
+    shares,
+    trainable,
+)
 
 
 @dataclass(frozen=True)
@@ -51,38 +46,6 @@ class Eigenvalue:
 
     value: float
     residual: float
-
-
-def measure_sharpness(
-    network: nn.Module, parameters: Parameters, split: Split, probes: int, *key: int | str
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Both trace estimates and the top eigenvalue at one model.
-
-    Args:
-        network: gives the function; its own parameters do not matter and stay as they are.
-        parameters: where to measure.
-        split: the images and labels whose mean cross-entropy is meant.
-        probes: number of draws per trace.
-        key: names the random streams.
-
-    Returns:
-        Two rows `estimator, value, standard_error, probes`, and one row `value, residual`.
-    """
-    here = copy.deepcopy(network)
-    here.load_state_dict(parameters)
-    estimates = {
-        "trace": hessian_trace(here, split.images, split.labels, probes, (*key, "trace")),
-        "scaled_trace": scaled_hessian_trace(
-            here,
-            split.images,
-            split.labels,
-            probes,
-            seeding.generator(*key, "scaled_trace", device=split.labels.device),
-        ),
-    }
-    eigenvalue = top_eigenvalue(here, split.images, split.labels, (*key, "top_eigenvalue"))
-    traces = [{"estimator": name, **asdict(estimate)} for name, estimate in estimates.items()]
-    return pd.DataFrame(traces), pd.DataFrame([asdict(eigenvalue)])
 
 
 def hessian_trace(
@@ -128,17 +91,17 @@ def scaled_hessian_trace(
     Arguments and errors are those of `hessian_trace`, the probes being drawn from `generator`.
     """
     _require_probes(probes)
-    magnitudes = {name: p.detach().abs() for name, p in _trainable(network).items()}
+    magnitudes = {name: p.detach().abs() for name, p in trainable(network).items()}
     draws = torch.zeros(probes, dtype=torch.float64)
     start = generator.get_state()
     # A batch meets all probes before the next one, so that its gradient is differentiated once and used `probes`
     # times. To draw the probes again for each batch is far cheaper than to build the graph again for each probe.
-    for share, some_images, some_labels in _shares(images, labels, batch):
+    for share, some_images, some_labels in shares(images, labels, batch):
         generator.set_state(start)
         product = hessian_operator(network, some_images, some_labels)
         for draw in range(probes):
             probe = {name: _rademacher(size, generator).mul_(size) for name, size in magnitudes.items()}
-            draws[draw] += share * _dot(probe, product(probe))
+            draws[draw] += share * dot(probe, product(probe))
     return _estimate(draws.tolist())
 
 
@@ -173,110 +136,29 @@ def top_eigenvalue(
     # change t leaves an error of about t r^2 / (1 - r^2): 1e-4 is good for three digits up to r = 0.95.
     with _pyhessian(network, images, labels, batch) as hessian, seeding.global_rng(*key):
         _, vectors = hessian.eigenvalues(maxIter=max_iterations, tol=tolerance, top_n=1)
-    vector = dict(zip(_trainable(network), vectors[0], strict=True))
-    norm = math.sqrt(_dot(vector, vector))
+    vector = dict(zip(trainable(network), vectors[0], strict=True))
+    norm = math.sqrt(dot(vector, vector))
     unit = {name: part / norm for name, part in vector.items()} if norm > 0 else vector
     image = hessian_vector_product(network, images, labels, unit, batch)
-    value = _dot(unit, image)
+    value = dot(unit, image)
     rest = {name: part - value * unit[name] for name, part in image.items()}
-    return Eigenvalue(value, math.sqrt(_dot(rest, rest)))
-
-
-def hessian_vector_product(
-    network: nn.Module, images: Tensor, labels: Tensor, vector: Vector, batch: int = BATCH
-) -> Vector:
-    """Compute H v for one vector; for several on one batch, `hessian_operator` is faster.
-
-    Args:
-        network: as for `hessian_trace`; any floating-point type.
-        images: [n, c, h, w], on the network's device.
-        labels: [n], int64.
-        vector: a tensor per trainable parameter, keyed and shaped like `network.named_parameters()`.
-        batch: images whose graph is held at once.
-
-    Returns:
-        H v, keyed and shaped like `vector`.
-
-    Raises:
-        KeyError: `vector` lacks a trainable parameter.
-        ValueError: no images, a batch size below 1, or no trainable parameter.
-    """
-    total = {name: torch.zeros_like(p) for name, p in _trainable(network).items()}
-    for share, some_images, some_labels in _shares(images, labels, batch):
-        for name, part in hessian_operator(network, some_images, some_labels)(vector).items():
-            total[name].add_(part, alpha=share)
-    return total
-
-
-def hessian_operator(network: nn.Module, images: Tensor, labels: Tensor) -> Callable[[Vector], Vector]:
-    """Return the function v -> H v on one batch; the graph of the gradient is built once and lives as long as it does.
-
-    Reverse mode over this kept graph is the fastest way measured on a CPU. An MLP 64-512-512-512-10 on 360 images, one
-    thread: 16 ms a product, against 24 for forward over reverse, 23 with a new graph each time, and 18 to 22 for any
-    of them batched over probes (all with torch's own products).
-
-    Raises:
-        ValueError: no trainable parameter.
-    """
-    parameters = _trainable(network)
-    with _evaluating(network):
-        loss = F.cross_entropy(network(images), labels)
-        gradient = torch.autograd.grad(loss, list(parameters.values()), create_graph=True)
-
-    def product(vector: Vector) -> Vector:
-        along = [vector[name] for name in parameters]
-        parts = torch.autograd.grad(gradient, list(parameters.values()), along, retain_graph=True)
-        return dict(zip(parameters, parts, strict=True))
-
-    return product
+    return Eigenvalue(value, math.sqrt(dot(rest, rest)))
 
 
 @contextmanager
 def _pyhessian(network: nn.Module, images: Tensor, labels: Tensor, batch: int) -> Iterator[pyhessian.hessian]:
     """PyHessian's object for the mean cross-entropy over the split; the network is put back afterwards."""
-    batches = [(some_images, some_labels) for _, some_images, some_labels in _shares(images, labels, batch)]
+    batches = [(some_images, some_labels) for _, some_images, some_labels in shares(images, labels, batch)]
     data = {"data": batches[0]} if len(batches) == 1 else {"dataloader": batches}
-    _trainable(network)
-    with _evaluating(network), warnings.catch_warnings():
-        # It warns of the cycle parameter -> grad -> graph -> parameter, which `_evaluating` breaks.
+    trainable(network)
+    with evaluating(network), warnings.catch_warnings():
+        # It warns of the cycle parameter -> grad -> graph -> parameter, which `evaluating` breaks.
         warnings.filterwarnings("ignore", message=r"Using backward\(\) with create_graph=True", category=UserWarning)
         hessian = pyhessian.hessian(network, F.cross_entropy, cuda=images.is_cuda, **data)
         try:
             yield hessian
         finally:
             hessian.gradsH = None  # frees the graph, which the caller's reference would keep
-
-
-@contextmanager
-def _evaluating(network: nn.Module) -> Iterator[None]:
-    """Eval mode, no accumulated gradients, gradients enabled and fast for the block; then everything as it was."""
-    modes = [(module, module.training) for module in network.modules()]
-    gradients = [(parameter, parameter.grad) for parameter in network.parameters()]
-    network.eval()
-    network.zero_grad(set_to_none=True)
-    try:
-        with torch.enable_grad(), fast_linear():
-            yield
-    finally:
-        for module, training in modes:
-            module.training = training
-        for parameter, gradient in gradients:
-            parameter.grad = gradient
-
-
-def _shares(images: Tensor, labels: Tensor, batch: int) -> Iterator[tuple[float, Tensor, Tensor]]:
-    """The split as consecutive batches, each with its share of the images."""
-    if len(images) == 0 or len(images) != len(labels) or batch < 1:
-        raise ValueError(f"sharpness needs images with a label each: {len(images)}, {len(labels)}, batches of {batch}")
-    for some_images, some_labels in zip(images.split(batch), labels.split(batch), strict=True):
-        yield len(some_images) / len(images), some_images, some_labels
-
-
-def _trainable(network: nn.Module) -> dict[str, nn.Parameter]:
-    parameters = {name: p for name, p in network.named_parameters() if p.requires_grad}
-    if not parameters:
-        raise ValueError("sharpness needs a network with parameters that require a gradient")
-    return parameters
 
 
 def _require_probes(probes: int) -> None:
@@ -288,10 +170,6 @@ def _rademacher(like: Tensor, generator: torch.Generator) -> Tensor:
     """-1 or 1 with equal odds, in the shape, type and place of `like`."""
     bits = torch.randint(0, 2, like.shape, generator=generator, device=generator.device, dtype=torch.int8)
     return bits.to(like).mul_(2).sub_(1)
-
-
-def _dot(left: Vector, right: Vector) -> float:
-    return sum(torch.dot(part.flatten(), right[name].flatten()).item() for name, part in left.items())
 
 
 def _estimate(draws: list[float]) -> Estimate:

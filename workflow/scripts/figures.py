@@ -1,0 +1,16 @@
+"""Draw the figures of an experiment from its tables."""
+
+from pathlib import Path
+
+from onebasin.figures.style import save
+from onebasin.jobs import job
+from onebasin.registry import resolve
+from onebasin.tables import read_csv
+
+with job(snakemake.log[0]):
+    tables = {Path(path).stem: read_csv(path, Path(path).stem) for path in snakemake.input}
+    places = iter(snakemake.output)
+    for name, needed in snakemake.params.tables.items():
+        figure = resolve("figure", name)({table: tables[table] for table in needed})
+        for path in (next(places), next(places)):  # PDF and PNG
+            save(figure, path)
