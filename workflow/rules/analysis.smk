@@ -1,31 +1,33 @@
 # Why matching works: measurements at the models and on the lines between them. Cheap ones share a job; what needs a
 # search of its own has one a trial.
-for experiment in EXPERIMENTS.values():
+for experiment, block, methods in BLOCKS:
 
     rule:
         name:
-            f"geometry_{experiment.name}"
+            f"geometry_{block}"
         input:
             data=f"results/{experiment.name}/data.safetensors",
             symmetries=f"results/{experiment.name}/symmetries.json",
             models=models_of_trial(experiment),
-            permutations=of_counts(experiment, "permutations", experiment.counts),
-            merged=of_counts(experiment, "merged", experiment.counts),
+            permutations=of_methods(experiment, "permutations", methods),
+            merged=of_methods(experiment, "merged", methods),
         output:
-            distance=f"results/{experiment.name}/analysis/{{method}}/t{{trial}}-distance.csv",
-            taylor=f"results/{experiment.name}/analysis/{{method}}/t{{trial}}-taylor.csv",
-            alignment=f"results/{experiment.name}/analysis/{{method}}/t{{trial}}-alignment.csv",
+            [
+                f"results/{experiment.name}/analysis/{method}/t{{trial}}-{table}.csv"
+                for method in methods
+                for table in ("distance", "taylor", "alignment")
+            ],
         log:
-            f"results/{experiment.name}/logs/analysis/{{method}}-t{{trial}}.log",
+            f"results/{experiment.name}/logs/analysis/{methods[0]}-t{{trial}}.log",
         benchmark:
-            f"results/{experiment.name}/benchmarks/analysis/{{method}}-t{{trial}}.tsv"
+            f"results/{experiment.name}/benchmarks/analysis/{methods[0]}-t{{trial}}.tsv"
         group:
             group_of(experiment, "analysis")
         conda:
             CONDA
         threads: config["threads"]
         resources:
-            **needs(experiment, "analysis"),
+            **needs(experiment, "analysis", len(methods)),
             gpu=GPU,
         params:
             experiment=experiment.name,
@@ -37,12 +39,15 @@ for experiment in EXPERIMENTS.values():
             split=experiment["analysis"]["split"],
             images=experiment["analysis"]["images"],
             gammas=experiment["analysis"]["gammas"],
-            method=lambda wildcards: wildcards.method,
+            methods=methods,
             trial=lambda wildcards: int(wildcards.trial),
             compute=COMPUTE,
             code=code("geometry.py", experiment.function_of("network")),
         script:
             "../scripts/geometry.py"
+
+
+for experiment in EXPERIMENTS.values():
 
     rule:
         name:

@@ -3,6 +3,7 @@ import os
 import sys
 from pathlib import Path
 
+import snakemake.benchmark
 from snakemake.exceptions import WorkflowError
 from snakemake.utils import validate
 
@@ -29,6 +30,9 @@ from onebasin.repeated_keys import refuse_repeated_keys
 MODEL_FILE = "results/{experiment}/models/seed-{seed}.safetensors"
 STACKS_FILE = "results/{experiment}/models/stacks.json"
 
+# Snakemake looks at the memory of every job in these intervals; twice a second took a tenth of a core.
+snakemake.benchmark.BENCHMARK_INTERVAL_SHORT = 1
+
 try:
     refuse_repeated_keys(workflow.configfiles)
     validate(config, "../schemas/config.schema.yaml")
@@ -47,7 +51,6 @@ except WorkflowError as error:
 
 
 wildcard_constraints:
-    method=r"[a-z][a-z0-9_]*",
     n=r"\d+",  # a count; Snakemake keeps the name "count" for itself
     trial=r"\d+",
     archives="|".join(DOWNLOADS) or "none",
@@ -83,10 +86,18 @@ def models_of_trial(experiment):
     return checkpoints
 
 
-def of_counts(experiment, kind, counts):
-    """The permutations or merged models of a method and trial (both left as wildcards), one file a count."""
-    pattern = "results/{name}/{kind}/{{method}}/n{count}-t{{trial}}.safetensors"
-    return expand(pattern, name=experiment.name, kind=kind, count=counts)
+def of_methods(experiment, kind, methods):
+    """The permutations or merged models of methods and a trial (left as a wildcard): a file a method and count."""
+    pattern = "results/{name}/{kind}/{method}/n{count}-t{{trial}}.safetensors"
+    return expand(pattern, name=experiment.name, kind=kind, method=methods, count=experiment.counts)
+
+
+def blocks_of_methods(experiment):
+    """Which methods share the jobs that measure: most of a small job is its start. The names of rules tell blocks apart."""
+    methods = list(experiment["methods"])
+    size = experiment["methods_per_job"] or len(methods)
+    blocks = [methods[start : start + size] for start in range(0, len(methods), size)]
+    return {experiment.name if len(blocks) == 1 else f"{experiment.name}_{block[0]}": block for block in blocks}
 
 
 def remember_stacks():
@@ -176,6 +187,12 @@ def figure_files(experiment, figure):
     return [f"results/{experiment.name}/figures/{figure}.pdf", png]
 
 
+# every experiment with every block of its methods
+BLOCKS = [
+    (experiment, block, methods)
+    for experiment in EXPERIMENTS.values()
+    for block, methods in blocks_of_methods(experiment).items()
+]
 CHECKPOINTS = [
     MODEL_FILE.format(experiment=experiment.name, seed=seed)
     for experiment in EXPERIMENTS.values()

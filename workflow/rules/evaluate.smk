@@ -1,34 +1,34 @@
-# Merging, and measuring what came out. One job covers all counts of a method and trial: each takes seconds.
-for experiment in EXPERIMENTS.values():
+# Merging, and measuring what came out. A job covers all counts and a block of methods of a trial: each takes seconds.
+for experiment, block, methods in BLOCKS:
 
     rule:
         name:
-            f"merge_{experiment.name}"
+            f"merge_{block}"
         input:
             data=f"results/{experiment.name}/data.safetensors",
             symmetries=f"results/{experiment.name}/symmetries.json",
             models=models_of_trial(experiment),
-            permutations=of_counts(experiment, "permutations", experiment.counts),
+            permutations=of_methods(experiment, "permutations", methods),
         output:
-            merged=of_counts(experiment, "merged", experiment.counts),
+            merged=of_methods(experiment, "merged", methods),
         log:
-            f"results/{experiment.name}/logs/merge/{{method}}-t{{trial}}.log",
+            f"results/{experiment.name}/logs/merge/{methods[0]}-t{{trial}}.log",
         benchmark:
-            f"results/{experiment.name}/benchmarks/merge/{{method}}-t{{trial}}.tsv"
+            f"results/{experiment.name}/benchmarks/merge/{methods[0]}-t{{trial}}.tsv"
         group:
             group_of(experiment, "merge")
         conda:
             CONDA
         threads: config["threads"]
         resources:
-            **needs(experiment, "merge"),
+            **needs(experiment, "merge", len(methods)),
             gpu=GPU,
         params:
             network=experiment["network"],
             made=experiment.made,
             normalization=experiment["normalization"],
             counts=experiment.counts,
-            method=lambda wildcards: wildcards.method,
+            methods=methods,
             trial=lambda wildcards: int(wildcards.trial),
             compute=COMPUTE,
             code=code("merge.py", experiment.function_of("network")),
@@ -37,28 +37,30 @@ for experiment in EXPERIMENTS.values():
 
     rule:
         name:
-            f"evaluate_{experiment.name}"
+            f"evaluate_{block}"
         input:
             data=f"results/{experiment.name}/data.safetensors",
             symmetries=f"results/{experiment.name}/symmetries.json",
             models=models_of_trial(experiment),
-            permutations=of_counts(experiment, "permutations", experiment.counts),
-            merged=of_counts(experiment, "merged", experiment.counts),
+            permutations=of_methods(experiment, "permutations", methods),
+            merged=of_methods(experiment, "merged", methods),
         output:
-            merged=f"results/{experiment.name}/evaluation/{{method}}/t{{trial}}-merged.csv",
-            pairwise=f"results/{experiment.name}/evaluation/{{method}}/t{{trial}}-pairwise.csv",
-            interpolation=f"results/{experiment.name}/evaluation/{{method}}/t{{trial}}-interpolation.csv",
+            [
+                f"results/{experiment.name}/evaluation/{method}/t{{trial}}-{table}.csv"
+                for method in methods
+                for table in ("merged", "pairwise", "interpolation")
+            ],
         log:
-            f"results/{experiment.name}/logs/evaluate/{{method}}-t{{trial}}.log",
+            f"results/{experiment.name}/logs/evaluate/{methods[0]}-t{{trial}}.log",
         benchmark:
-            f"results/{experiment.name}/benchmarks/evaluate/{{method}}-t{{trial}}.tsv"
+            f"results/{experiment.name}/benchmarks/evaluate/{methods[0]}-t{{trial}}.tsv"
         group:
             group_of(experiment, "evaluate")
         conda:
             CONDA
         threads: config["threads"]
         resources:
-            **needs(experiment, "evaluate"),
+            **needs(experiment, "evaluate", len(methods)),
             gpu=GPU,
         params:
             experiment=experiment.name,
@@ -67,7 +69,7 @@ for experiment in EXPERIMENTS.values():
             normalization=experiment["normalization"],
             counts=experiment.counts,
             points=experiment["interpolation"]["points"],
-            method=lambda wildcards: wildcards.method,
+            methods=methods,
             trial=lambda wildcards: int(wildcards.trial),
             compute=COMPUTE,
             code=code("evaluate.py", experiment.function_of("network")),
@@ -78,7 +80,7 @@ for experiment in EXPERIMENTS.values():
 
         rule:
             name:
-                f"landscape_{experiment.name}"
+                f"landscape_{block}"
             input:
                 data=f"results/{experiment.name}/data.safetensors",
                 symmetries=f"results/{experiment.name}/symmetries.json",
@@ -87,20 +89,24 @@ for experiment in EXPERIMENTS.values():
                     name=experiment.name,
                     seed=experiment.models_of(experiment["landscape"]["trial"], experiment.plane_count),
                 ),
-                permutations="results/{name}/permutations/{{method}}/n{count}-t{trial}.safetensors".format(
-                    name=experiment.name, count=experiment.plane_count, trial=experiment["landscape"]["trial"]
+                permutations=expand(
+                    "results/{name}/permutations/{method}/n{count}-t{trial}.safetensors",
+                    name=experiment.name,
+                    method=methods,
+                    count=experiment.plane_count,
+                    trial=experiment["landscape"]["trial"],
                 ),
             output:
-                f"results/{experiment.name}/landscape/{{method}}.csv",
+                expand("results/{name}/landscape/{method}.csv", name=experiment.name, method=methods),
             log:
-                f"results/{experiment.name}/logs/landscape/{{method}}.log",
+                f"results/{experiment.name}/logs/landscape/{methods[0]}.log",
             benchmark:
-                f"results/{experiment.name}/benchmarks/landscape/{{method}}.tsv"
+                f"results/{experiment.name}/benchmarks/landscape/{methods[0]}.tsv"
             conda:
                 CONDA
             threads: config["threads"]
             resources:
-                **needs(experiment, "landscape"),
+                **needs(experiment, "landscape", len(methods)),
                 gpu=GPU,
             params:
                 experiment=experiment.name,
@@ -108,7 +114,7 @@ for experiment in EXPERIMENTS.values():
                 made=experiment.made,
                 normalization=experiment["normalization"],
                 landscape=experiment["landscape"],
-                method=lambda wildcards: wildcards.method,
+                methods=methods,
                 compute=COMPUTE,
                 code=code("landscape.py", experiment.function_of("network")),
             script:

@@ -22,12 +22,13 @@ resource_scopes:
     gpu="local",
 
 
-def needs(experiment, stage):
-    """Memory and run time of a stage's jobs: after a failure twice as much is asked for, then three times."""
+def needs(experiment, stage, methods=1):
+    """Memory and run time of a stage's jobs, each of so many methods, one after the other: after a failure twice as
+    much is asked for, then three times."""
     need = {**NEEDS[stage], **experiment["resources"].get(stage, {})}
     return {
         "mem_mb": lambda wildcards, attempt: attempt * need["mem_mb"],
-        "runtime": lambda wildcards, attempt: attempt * need["runtime"],
+        "runtime": lambda wildcards, attempt: attempt * methods * need["runtime"],
     }
 
 

@@ -34,34 +34,37 @@ for experiment in EXPERIMENTS.values():
         script:
             "../scripts/sharpness_parents.py"
 
+
+for experiment, block, methods in BLOCKS:
+
     rule:
         name:
-            f"sharpness_{experiment.name}"
+            f"sharpness_{block}"
         input:
             data=f"results/{experiment.name}/data.safetensors",
-            merged=of_counts(experiment, "merged", experiment.counts),
+            merged=of_methods(experiment, "merged", methods),
             parents=[
                 f"results/{experiment.name}/sharpness/parents/t{{trial}}.csv",
                 f"results/{experiment.name}/sharpness/parents/t{{trial}}-top_eigenvalue.csv",
                 f"results/{experiment.name}/sharpness/parents/t{{trial}}-layers.csv",
             ],
         output:
-            sharpness=f"results/{experiment.name}/sharpness/{{method}}/t{{trial}}.csv",
-            top_eigenvalue=f"results/{experiment.name}/sharpness/{{method}}/t{{trial}}-top_eigenvalue.csv",
-            layers=f"results/{experiment.name}/sharpness/{{method}}/t{{trial}}-layers.csv",
+            [
+                f"results/{experiment.name}/sharpness/{method}/t{{trial}}{table}.csv"
+                for method in methods
+                for table in ("", "-top_eigenvalue", "-layers")
+            ],
         log:
-            f"results/{experiment.name}/logs/sharpness/{{method}}-t{{trial}}.log",
+            f"results/{experiment.name}/logs/sharpness/{methods[0]}-t{{trial}}.log",
         benchmark:
-            f"results/{experiment.name}/benchmarks/sharpness/{{method}}-t{{trial}}.tsv"
-        wildcard_constraints:
-            method="|".join(experiment["methods"]),
+            f"results/{experiment.name}/benchmarks/sharpness/{methods[0]}-t{{trial}}.tsv"
         group:
             group_of(experiment, "sharpness")
         conda:
             CONDA
         threads: config["threads"]
         resources:
-            **needs(experiment, "sharpness"),
+            **needs(experiment, "sharpness", len(methods)),
             gpu=GPU,
         params:
             experiment=experiment.name,
@@ -72,7 +75,7 @@ for experiment in EXPERIMENTS.values():
             models_of_count=lambda wildcards, experiment=experiment: {
                 count: experiment.models_of(int(wildcards.trial), count) for count in experiment.counts
             },
-            method=lambda wildcards: wildcards.method,
+            methods=methods,
             trial=lambda wildcards: int(wildcards.trial),
             compute=COMPUTE,
             code=code("sharpness.py", experiment.function_of("network")),

@@ -1,4 +1,4 @@
-"""Measure the merged models of a method and trial, and the lines between the permuted models, for every count."""
+"""Measure a trial's merged models, and the lines between the permuted models, by every method and for every count."""
 
 import pandas as pd
 
@@ -18,16 +18,20 @@ with computing_job(snakemake.log[0], **params.compute) as device:
     models = load_models(snakemake.input.models, params.network, device, params.made)
     settle = Settle(models.network, data.train, params.normalization)
     spec = load_spec(snakemake.input.symmetries, params.network)
-    tables = {"merged": [], "pairwise": [], "interpolation": []}
-    search = {"method": params.method, "trial": params.trial}
-    for count, found, average in zip(params.counts, snakemake.input.permutations, snakemake.input.merged, strict=True):
-        run = {"experiment": params.experiment, "count": count, **search}
-        parents = models.first(count)
-        permuted = permuted_models(parents, spec, load_permutations(found, spec, parents.seeds, search))
-        curves = interpolation_curves(permuted, data, params.points, settle)
-        merged = load_merged(average, models.network, device, {"models": parents.seeds, **search})
-        tables["merged"].append(evaluate_merged(parents, merged, data).assign(**run))
-        tables["pairwise"].append(pairwise_barriers(curves).assign(**run))
-        tables["interpolation"].append(curves.assign(**run))
-    for name, parts in tables.items():
-        write_sealed(pd.concat(parts), snakemake.output[name])
+    files = zip(snakemake.input.permutations, snakemake.input.merged, strict=True)
+    outputs = iter(snakemake.output)
+    for method in params.methods:
+        search = {"method": method, "trial": params.trial}
+        tables = {"merged": [], "pairwise": [], "interpolation": []}
+        for count in params.counts:
+            found, average = next(files)
+            run = {"experiment": params.experiment, "count": count, **search}
+            parents = models.first(count)
+            permuted = permuted_models(parents, spec, load_permutations(found, spec, parents.seeds, search))
+            curves = interpolation_curves(permuted, data, params.points, settle)
+            merged = load_merged(average, models.network, device, {"models": parents.seeds, **search})
+            tables["merged"].append(evaluate_merged(parents, merged, data).assign(**run))
+            tables["pairwise"].append(pairwise_barriers(curves).assign(**run))
+            tables["interpolation"].append(curves.assign(**run))
+        for parts in tables.values():
+            write_sealed(pd.concat(parts), next(outputs))

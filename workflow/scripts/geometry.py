@@ -1,4 +1,4 @@
-"""Measure where the models of a method and trial lie: distances, Taylor estimates and alignment, for every count."""
+"""Measure where a trial's models lie, by every method and for every count: distances, Taylor estimates, alignment."""
 
 import pandas as pd
 
@@ -23,18 +23,22 @@ with computing_job(snakemake.log[0], **params.compute) as device:
     settle = Settle(models.network, data.train, {**params.normalization, "method": "recompute"})
     spec = load_spec(snakemake.input.symmetries, params.network)
     parts = [decompose(one(models.weights, model)) for model in range(len(models))]
-    search = {"method": params.method, "trial": params.trial}
-    tables = {"distance": [], "taylor": [], "alignment": []}
-    for count, found, average in zip(params.counts, snakemake.input.permutations, snakemake.input.merged, strict=True):
-        run = {"experiment": params.experiment, "count": count, **search}
-        parents = models.first(count)
-        permutations = load_permutations(found, spec, parents.seeds, search)
-        permuted = permuted_models(parents, spec, permutations)
-        merged = load_merged(average, models.network, device, {"models": parents.seeds, **search})
-        taylor = taylor_estimates(permuted, split, params.points, settle).assign(split=params.split)
-        aligned = alignments(parents, parts[:count], spec, permutations, merged, params.gammas)
-        tables["distance"].append(distances(parents, permuted).assign(**run))
-        tables["taylor"].append(taylor.assign(**run))
-        tables["alignment"].append(aligned.assign(**run))
-    for name, found in tables.items():
-        write_sealed(pd.concat(found), snakemake.output[name])
+    files = zip(snakemake.input.permutations, snakemake.input.merged, strict=True)
+    outputs = iter(snakemake.output)
+    for method in params.methods:
+        search = {"method": method, "trial": params.trial}
+        tables = {"distance": [], "taylor": [], "alignment": []}
+        for count in params.counts:
+            found, average = next(files)
+            run = {"experiment": params.experiment, "count": count, **search}
+            parents = models.first(count)
+            permutations = load_permutations(found, spec, parents.seeds, search)
+            permuted = permuted_models(parents, spec, permutations)
+            merged = load_merged(average, models.network, device, {"models": parents.seeds, **search})
+            taylor = taylor_estimates(permuted, split, params.points, settle).assign(split=params.split)
+            aligned = alignments(parents, parts[:count], spec, permutations, merged, params.gammas)
+            tables["distance"].append(distances(parents, permuted).assign(**run))
+            tables["taylor"].append(taylor.assign(**run))
+            tables["alignment"].append(aligned.assign(**run))
+        for measured in tables.values():
+            write_sealed(pd.concat(measured), next(outputs))

@@ -1,4 +1,4 @@
-"""Measure the loss on the plane through the first three permuted models of a trial."""
+"""Measure the loss on the plane through the first three permuted models of a trial, by every method."""
 
 from onebasin.analysis.landscape import landscape
 from onebasin.data import load_data
@@ -16,10 +16,11 @@ with computing_job(snakemake.log[0], **params.compute) as device:
     data = load_data(snakemake.input.data, device, params.made["data"])
     models = load_models(snakemake.input.models, params.network, device, params.made)
     spec = load_spec(snakemake.input.symmetries, params.network)
-    search = {"method": params.method, "trial": settings["trial"]}
-    permutations = load_permutations(snakemake.input.permutations, spec, models.seeds, search)
-    permuted = permuted_models(models, spec, permutations)
     settle = Settle(models.network, data.train, {**params.normalization, "method": "recompute"})
-    surface = landscape(permuted, data.split(settings["split"]), settings["resolution"], settle)
-    run = {"experiment": params.experiment, "count": len(models), **search}
-    write_sealed(surface.assign(split=settings["split"], **run), snakemake.output[0])
+    files = zip(snakemake.input.permutations, snakemake.output, strict=True)
+    for method, (source, target) in zip(params.methods, files, strict=True):
+        search = {"method": method, "trial": settings["trial"]}
+        permuted = permuted_models(models, spec, load_permutations(source, spec, models.seeds, search))
+        surface = landscape(permuted, data.split(settings["split"]), settings["resolution"], settle)
+        run = {"experiment": params.experiment, "count": len(models), **search}
+        write_sealed(surface.assign(split=settings["split"], **run), target)

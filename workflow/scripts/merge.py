@@ -1,4 +1,6 @@
-"""Average the permuted models of a trial, for every count."""
+"""Average the permuted models of a trial, by every method and for every count."""
+
+from itertools import product
 
 from onebasin.data import load_data
 from onebasin.jobs import computing_job
@@ -14,8 +16,8 @@ with computing_job(snakemake.log[0], **params.compute) as device:
     data = load_data(snakemake.input.data, device, params.made["data"])
     settle = Settle(models.network, data.train, params.normalization)
     spec = load_spec(snakemake.input.symmetries, params.network)
-    search = {"method": params.method, "trial": params.trial}
-    for count, source, target in zip(params.counts, snakemake.input.permutations, snakemake.output.merged, strict=True):
+    files = zip(snakemake.input.permutations, snakemake.output.merged, strict=True)
+    for (method, count), (source, target) in zip(product(params.methods, params.counts), files, strict=True):
         chosen = models.first(count)
-        merged = merge(chosen, spec, load_permutations(source, spec, chosen.seeds, search), settle)
-        save_merged(target, merged, chosen, params.method, params.trial)
+        permutations = load_permutations(source, spec, chosen.seeds, {"method": method, "trial": params.trial})
+        save_merged(target, merge(chosen, spec, permutations, settle), chosen, method, params.trial)

@@ -1,4 +1,4 @@
-"""Measure the sharpness at the merged models of a method and trial; list the parents' beside them."""
+"""Measure the sharpness at a trial's merged models, method by method; list the parents' beside them."""
 
 from io import StringIO
 
@@ -18,14 +18,16 @@ with computing_job(snakemake.log[0], **params.compute) as device:
     images = data.split(split).first(params.sharpness["images"])
     sharpness = Sharpness(network, images, params.sharpness["probes"])
     parents = [pd.read_csv(StringIO(read_sealed(path))) for path in snakemake.input.parents]
-    tables = [[] for _ in parents]
-    search = {"method": params.method, "trial": params.trial}
-    for (count, seeds), path in zip(params.models_of_count.items(), snakemake.input.merged, strict=True):
-        run = {"experiment": params.experiment, "count": count, **search}
-        merged = load_merged(path, network, device, {"models": seeds, **search})
-        measured = sharpness.at(merged, params.seed, "sharpness", params.method, count, params.trial)
-        for table, part, of_parents in zip(tables, measured, parents, strict=True):
-            own = of_parents[of_parents["model"].isin(seeds)]
-            table.append(pd.concat([part.assign(model="merged", split=split), own]).assign(**run))
-    for output, table in zip(snakemake.output, tables, strict=True):
-        write_sealed(pd.concat(table), output)
+    averages, outputs = iter(snakemake.input.merged), iter(snakemake.output)
+    for method in params.methods:
+        search = {"method": method, "trial": params.trial}
+        tables = [[] for _ in parents]
+        for count, seeds in params.models_of_count.items():
+            run = {"experiment": params.experiment, "count": count, **search}
+            merged = load_merged(next(averages), network, device, {"models": seeds, **search})
+            measured = sharpness.at(merged, params.seed, "sharpness", method, count, params.trial)
+            for table, part, of_parents in zip(tables, measured, parents, strict=True):
+                own = of_parents[of_parents["model"].isin(seeds)]
+                table.append(pd.concat([part.assign(model="merged", split=split), own]).assign(**run))
+        for table in tables:
+            write_sealed(pd.concat(table), next(outputs))
