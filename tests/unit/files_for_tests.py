@@ -9,6 +9,7 @@ import tarfile
 
 import numpy as np
 
+from onebasin.data import downloads
 from onebasin.vision import torchvision
 
 GREY = {"mnist": torchvision.datasets.MNIST, "fashion_mnist": torchvision.datasets.FashionMNIST}
@@ -21,7 +22,7 @@ def md5(content):
 
 def write_grey(name, root, monkeypatch, count=(30, 20)):
     """Write gzipped idx files, tell torchvision their checksums; images [n, 28, 28] and labels [n] of both splits."""
-    dataset, draws, parts, resources = GREY[name], np.random.default_rng(0), [], []
+    dataset, draws, parts, resources, unpacked = GREY[name], np.random.default_rng(0), [], [], {}
     folder = root / dataset.__name__ / "raw"
     folder.mkdir(parents=True)
     for prefix, n in zip(("train", "t10k"), count, strict=True):
@@ -33,9 +34,11 @@ def write_grey(name, root, monkeypatch, count=(30, 20)):
         }
         for file, content in contents.items():
             (folder / file).write_bytes(gzip.compress(content))
+            unpacked[file.removesuffix(".gz")] = md5(content)
             resources.append((file, md5((folder / file).read_bytes())))
         parts.append((images, labels))
     monkeypatch.setattr(dataset, "resources", resources)
+    monkeypatch.setitem(downloads.UNPACKED, name, unpacked)
     return parts
 
 

@@ -1,5 +1,6 @@
 """Nothing is downloaded here: the archives are written by the test, and the network is cut off."""
 
+import gzip
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -8,7 +9,7 @@ import pytest
 import torch
 from files_for_tests import COLOURED, GREY, write_coloured, write_grey
 
-from onebasin.data import make_data
+from onebasin.data import downloads, make_data
 from onebasin.data.downloads import fetch
 from onebasin.errors import OnebasinError
 
@@ -60,6 +61,60 @@ def test_archives_that_are_there_are_read_and_no_network_is_touched(name, write,
     assert data.classes == (100 if name == "cifar100" else 10)
     assert data.input_shape == ((1, 28, 28) if name in GREY else (3, 32, 32))
     assert requests == []
+
+
+def unpack(path):
+    path.with_suffix("").write_bytes(gzip.decompress(path.read_bytes()))
+    path.unlink()
+
+
+def compress_anew(path):
+    path.write_bytes(gzip.compress(gzip.decompress(path.read_bytes()), compresslevel=1, mtime=1))
+
+
+@pytest.mark.parametrize("in_root", [False, True], ids=["in its folder", "in root"])
+@pytest.mark.parametrize("change", [unpack, compress_anew])
+@pytest.mark.parametrize("name", GREY)
+def test_files_that_are_unpacked_or_compressed_anew_are_read(name, change, in_root, write, tmp_path, requests):
+    written, root = write(name), tmp_path / "data"
+    for path in sorted(root.rglob("*.gz")):
+        change(path)
+    if in_root:
+        for path in sorted(root.rglob("*-ubyte*")):
+            path.rename(root / path.name)
+    before = {path: path.read_bytes() for path in root.rglob("*-ubyte*")}
+    data = make_data({"name": name, "root": str(root), "download": False})
+    for split, (images, labels) in zip((data.train, data.test), written, strict=True):
+        assert torch.equal(split.images, torch.from_numpy(images).view_as(split.images))
+        assert split.labels.tolist() == labels.tolist()
+    assert {path: path.read_bytes() for path in root.rglob("*-ubyte*")} == before
+    assert requests == []
+
+
+@pytest.mark.parametrize("change", [unpack, compress_anew])
+def test_of_files_that_are_not_as_published_the_content_is_checked(change, write, tmp_path):
+    write("mnist")
+    path = sorted((tmp_path / "data").rglob("*.gz"))[0]
+    path.write_bytes(gzip.compress(gzip.decompress(path.read_bytes())[:-1] + b"!"))
+    change(path)
+    line = refusal("mnist", tmp_path / "data", download=False)
+    assert f"{path.stem}" in line
+    assert line.count("(damaged)") == 1
+
+
+def test_the_files_of_another_data_set_of_the_same_names_are_not_taken(write, tmp_path):
+    write("mnist")
+    write("fashion_mnist")
+    for path in sorted((tmp_path / "data" / "FashionMNIST").rglob("*.gz")):
+        path.rename(tmp_path / "data" / path.name)
+    assert set(fetch("mnist", tmp_path / "data", download=False)) == {*(tmp_path / "data" / "MNIST" / "raw").iterdir()}
+    assert set(fetch("fashion_mnist", tmp_path / "data", download=False)) == {*(tmp_path / "data").glob("*.gz")}
+
+
+def test_the_checksums_of_unpacked_files_are_those_of_files_that_torchvision_knows():
+    for name, dataset in GREY.items():
+        assert {*downloads.UNPACKED[name]} == {file.removesuffix(".gz") for file, _ in dataset.resources}
+    assert len({md5 for sums in downloads.UNPACKED.values() for md5 in sums.values()}) == 8
 
 
 @pytest.mark.parametrize("name", NAMES)

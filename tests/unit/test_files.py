@@ -1,7 +1,13 @@
-import pytest
+import os
+import stat
 
+import pandas as pd
+import pytest
+import torch
+
+from onebasin import artifacts
 from onebasin.errors import OnebasinError
-from onebasin.files import remove_leftovers, replacing, write_text
+from onebasin.files import read_sealed, remove_leftovers, replacing, write_sealed, write_sealed_row, write_text
 
 
 def test_text_is_written_as_utf_8_with_unix_line_ends(tmp_path):
@@ -96,3 +102,21 @@ def test_what_killed_writers_left_is_removed_and_nothing_else(tmp_path):
 
 def test_removing_leftovers_where_nothing_was_written_is_no_error(tmp_path):
     assert remove_leftovers(tmp_path / "absent") is None
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o027, 0o640), (0o002, 0o664), (0o077, 0o600)])
+def test_files_have_the_mode_that_the_umask_gives_whatever_writes_them(tmp_path, umask, mode):
+    before = os.umask(umask)
+    try:
+        write_text(tmp_path / "note.txt", "x")
+        artifacts.save(tmp_path / "model.safetensors", "model", {"a": torch.zeros(2)})
+    finally:
+        os.umask(before)
+    assert [stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()] == [mode] * 2
+
+
+def test_a_sealed_row_is_what_a_frame_of_one_row_would_be(tmp_path):
+    row = {"method": "ste", "count": 3, "seconds": 1 / 3, "steps": None, "memory": float("nan"), "note": 'a, "b"'}
+    write_sealed_row(row, tmp_path / "row.csv")
+    write_sealed(pd.DataFrame([row]), tmp_path / "frame.csv")
+    assert read_sealed(tmp_path / "row.csv") == read_sealed(tmp_path / "frame.csv")
