@@ -9,7 +9,7 @@ $(error onebasin: $(CONFIG): no such configuration; name one that is there, as i
 endif
 
 .DELETE_ON_ERROR:
-.PHONY: results install test lint format bench clean
+.PHONY: results install test test-all lint format bench clean
 
 results: install
 	@$(BIN)/python workflow/scripts/unlock_stale.py --configfile $(CONFIG)
@@ -30,6 +30,10 @@ install: .venv/installed
 
 test: lint
 	$(BIN)/python -m pytest
+
+# What is left out of `make test`, too, such as an installation with a second Python; says what was skipped and why.
+test-all: lint
+	$(BIN)/python -m pytest -rs -m ""
 
 lint: install
 	$(BIN)/ruff check .

@@ -1,5 +1,6 @@
 # What the rules share: the library's place, the experiments, and helpers that name files and parameters.
 import os
+import shlex
 import sys
 from pathlib import Path
 
@@ -11,6 +12,9 @@ WORKFLOW = Path(str(workflow.current_basedir)).parent
 # the library that jobs import is the one that stands beside these rules, whatever else is installed
 sys.path.insert(0, str(WORKFLOW))
 os.environ.update(PYTHONPATH=os.pathsep.join([str(WORKFLOW), *filter(None, [os.environ.get("PYTHONPATH")])]))
+# Snakemake puts the path of Python into the shell as it stands, and a folder may have a space in its name
+if Path(sys.executable).is_file():  # not quoted yet
+    sys.executable = shlex.quote(sys.executable)
 
 from onebasin.devices import device_named
 from onebasin.errors import OnebasinError
