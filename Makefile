@@ -1,4 +1,4 @@
-# Two commands: `make` reproduces the default experiment, `make test` runs the whole test suite.
+# Two commands: `make` reproduces the default experiment, `make test` tests it; `make test-all` leaves no test out.
 PYTHON ?= python3
 CORES ?= all
 CONFIG ?= config/config.yaml
@@ -28,12 +28,16 @@ install: .venv/installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
-test: lint
-	$(BIN)/python -m pytest
+# The tests of a file, or of a group of them, share a worker; there is one a core.
+PYTEST := $(BIN)/python -m pytest --numprocesses auto --dist loadgroup
 
-# What is left out of `make test`, too, such as an installation with a second Python; says what was skipped and why.
+# Style, types, unit tests, and one small experiment from nothing.
+test: lint
+	$(PYTEST)
+
+# Everything: killed runs, a full disk, reruns, a cluster, a second Python; says what was skipped and why.
 test-all: lint
-	$(BIN)/python -m pytest -rs -m ""
+	$(PYTEST) -rs -m ""
 
 lint: install
 	$(BIN)/ruff check .

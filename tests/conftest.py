@@ -11,28 +11,36 @@ from pathlib import Path
 import pytest
 
 PROJECT = Path(__file__).parents[1]
-SMALL = PROJECT / "tests" / "workflow" / "small.yaml"
+CONFIGS = PROJECT / "tests" / "workflow"
+# Tests of one group share a worker, one after the other, and what their fixtures make. A file is a group of its own;
+# these are together as they read the results of one run.
+GROUPS = {"test_pipeline.py": "small", "test_reruns.py": "small", "test_merge_command.py": "small"}
 VARIES = ("logs", "benchmarks", "timing")  # times, and what names them
 
 
-class Clone:
-    """A copy of the project without its results, and the means to run its workflow."""
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(GROUPS.get(item.path.name, str(item.path.relative_to(PROJECT)))))
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+
+class Clone:
+    """A copy of the project without its results, and the means to run its workflow on `config`."""
+
+    def __init__(self, folder: Path, config: str = "small.yaml") -> None:
+        self.folder, self.config = folder, config
         ignored = shutil.ignore_patterns("__pycache__", "*.egg-info")
         for name in ("workflow", "config", "envs"):
             shutil.copytree(PROJECT / name, folder / name, ignore=ignored)
         shutil.copy(PROJECT / "Snakefile", folder)
-        shutil.copy(SMALL, folder / "small.yaml")
+        shutil.copy(CONFIGS / config, folder)
         (folder / "profiles").symlink_to("workflow/profiles")
 
-    def command(self, *arguments: str, config: str = "small.yaml") -> list[str]:
-        return [sys.executable, "-m", "snakemake", "--configfile", config, *arguments]
+    def command(self, *arguments: str, config: str | None = None) -> list[str]:
+        return [sys.executable, "-m", "snakemake", "--configfile", config or self.config, *arguments]
 
-    def run(self, *arguments: str, config: str = "small.yaml") -> subprocess.CompletedProcess:
+    def run(self, *arguments: str, config: str | None = None) -> subprocess.CompletedProcess:
         command = self.command(*arguments, config=config)
-        return subprocess.run(command, cwd=self.folder, capture_output=True, text=True, timeout=500)
+        return subprocess.run(command, cwd=self.folder, capture_output=True, text=True)
 
     def make(self, *arguments: str, cores: int = 2) -> subprocess.CompletedProcess:
         """Run the workflow; fail with its output if it does."""
@@ -42,7 +50,7 @@ class Clone:
 
     def clean_up(self) -> subprocess.CompletedProcess:
         """What `make` does first: put away what a killed run left."""
-        command = [sys.executable, "workflow/scripts/unlock_stale.py", "--configfile", "small.yaml"]
+        command = [sys.executable, "workflow/scripts/unlock_stale.py", "--configfile", self.config]
         return subprocess.run(command, cwd=self.folder, capture_output=True, text=True)
 
     def planned(self, *arguments: str) -> Counter:
@@ -73,15 +81,23 @@ class Clone:
 
 
 @pytest.fixture(scope="session")
-def new_clone(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Clone]:
+def new_clone(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Clone]:
     """Makes clones without results, for fixtures that live longer than a test."""
-    return lambda name: Clone(tmp_path_factory.mktemp(name))
+    return lambda name, config="small.yaml": Clone(tmp_path_factory.mktemp(name), config)
 
 
 @pytest.fixture(scope="session")
-def finished(new_clone: Callable[[str], Clone]) -> Clone:
+def finished(new_clone: Callable[..., Clone]) -> Clone:
     """A clone in which the small experiment was run with two cores. Tests leave it as it is."""
     clone = new_clone("finished")
+    clone.make()
+    return clone
+
+
+@pytest.fixture(scope="session")
+def tiny(new_clone: Callable[..., Clone]) -> Clone:
+    """A clone in which the tiny experiment was run with two cores. Tests leave it as it is."""
+    clone = new_clone("tiny", "tiny.yaml")
     clone.make()
     return clone
 
@@ -89,13 +105,24 @@ def finished(new_clone: Callable[[str], Clone]) -> Clone:
 @pytest.fixture
 def copied(finished: Clone, tmp_path: Path) -> Clone:
     """A clone of one's own that has the finished results and Snakemake's memory of them."""
-    clone = Clone.__new__(Clone)
-    clone.folder = tmp_path / "copy"
-    shutil.copytree(finished.folder, clone.folder, symlinks=True)
-    return clone
+    return copy_of(finished, tmp_path / "copy")
+
+
+def copy_of(clone: Clone, folder: Path) -> Clone:
+    """The clone with all that is in it, elsewhere."""
+    copy = Clone.__new__(Clone)
+    copy.folder, copy.config = folder, clone.config
+    shutil.copytree(clone.folder, copy.folder, symlinks=True)
+    return copy
 
 
 @pytest.fixture
 def fresh(tmp_path: Path) -> Clone:
     """A clone without results."""
     return Clone(tmp_path)
+
+
+@pytest.fixture
+def fresh_tiny(tmp_path: Path) -> Clone:
+    """A clone without results, for the tiny experiment."""
+    return Clone(tmp_path, "tiny.yaml")

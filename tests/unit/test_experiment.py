@@ -19,8 +19,10 @@ from onebasin.experiment import (
     require_checkpoints,
     write_stacks,
 )
+from onebasin.repeated_keys import refuse_repeated_keys
 
 ROOT = Path(__file__).parents[2]
+SMALL = (ROOT / "tests" / "workflow" / "small.yaml").read_text()
 SCHEMA = ROOT / "workflow" / "schemas" / "config.schema.yaml"
 CONFIG = yaml.safe_load((ROOT / "config" / "config.yaml").read_text())
 DIGITS = "experiments.digits_mlp"
@@ -501,3 +503,53 @@ def test_a_name_that_cannot_be_a_folder_is_refused(path, where):
     assert where in line
     assert path.rpartition(".")[2] in line
     assert "small letters, digits and _" in line
+
+
+# Everything that may be wrong, as the workflow reads it
+
+
+def refused(text, path):
+    """What reading a configuration file comes to: the one line of its refusal."""
+    path.write_text(text)
+    config = yaml.safe_load(text)
+    try:
+        refuse_repeated_keys([path])
+        validate(config, str(SCHEMA))
+        read_experiments(config)
+    except OnebasinError as error:
+        return str(error)
+    except WorkflowError as error:
+        return explain(error.__context__)
+    raise AssertionError("not refused")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "named", "way_out"),
+    [
+        ("ste_mm: {epochs: 2}", "ste_nm: {epochs: 2}", "methods.ste_nm", "ste_mm"),
+        ("counts: [2, 3]", "counts: [2, 9]", "counts", "add seeds"),
+        ("epochs: 6", "epochs: -6", "training.epochs", "minimum of 1"),
+        ("epochs: 6", "epoch: 6", "training.epoch", "epochs"),
+        ("optimizer: adam", "optimizer: adm", "training.optimizer", "adam"),
+        ("name: mlp", "name: mpl", "network.name", "mlp"),
+        ("name: digits", "name: digit", "data.name", "digits"),
+        ("trials: 2", "trials: two", "trials", "integer"),
+        ("trials: 2", "trials: 2\n    resources: {trian: {runtime: 5}}", "resources.trian", "train"),
+        ("trials: 2", "trials: 2\n    resources: {train: {runtime: 0}}", "resources.train.runtime", "minimum of 1"),
+        ("    counts: [2, 3]\n", "", "counts", "required"),
+        ("trials: 2", "trials: 2\n    trials: 3", "line 10: trials", "keep one"),
+        (
+            "    training: {opt",
+            "    models: {checkpoints: [a, b]}\n    training: {opt",
+            "experiments.small",
+            "or models",
+        ),
+        ("  small:\n", "  Small Experiment:\n", "Small Experiment", "small letters"),
+    ],
+)
+def test_a_wrong_configuration_is_refused_in_one_line_that_says_what_to_write(tmp_path, old, new, named, way_out):
+    assert SMALL.count(old)
+    line = refused(SMALL.replace(old, new, 1), tmp_path / "small.yaml")
+    assert len(line.splitlines()) == 1
+    assert named in line
+    assert way_out in line

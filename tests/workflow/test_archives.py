@@ -12,6 +12,7 @@ from onebasin import artifacts
 
 DATA = [f"results/{name}/data.safetensors" for name in ("first", "second")]
 FLAG = "results/downloads/mnist.json"
+pytestmark = pytest.mark.exhaustive
 
 
 @pytest.fixture

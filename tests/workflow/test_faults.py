@@ -10,47 +10,34 @@ from pathlib import Path
 
 import pytest
 
+from conftest import copy_of
 from onebasin import artifacts
 
-CHECKPOINT = "results/small/models/seed-1.safetensors"
-TABLE = "results/small/tables/merged.csv"
+pytestmark = pytest.mark.exhaustive
+
+CHECKPOINT = "results/tiny/models/seed-1.safetensors"
 KILLS = ["job"] * 3 + ["snakemake"] * 3 + ["everything"] * 2 + ["interrupt"] * 2
 
 
 @pytest.mark.parametrize(
     ("old", "new", "named", "way_out"),
     [
-        ("ste_mm: {epochs: 2}", "ste_nm: {epochs: 2}", "methods.ste_nm", "ste_mm"),
-        ("counts: [2, 3]", "counts: [2, 9]", "counts", "add seeds"),
-        ("epochs: 6", "epochs: -6", "training.epochs", "minimum of 1"),
-        ("epochs: 6", "epoch: 6", "training.epoch", "epochs"),
-        ("optimizer: adam", "optimizer: adm", "training.optimizer", "adam"),
-        ("name: mlp", "name: mpl", "network.name", "mlp"),
-        ("name: digits", "name: digit", "data.name", "digits"),
-        ("trials: 2", "trials: two", "trials", "integer"),
-        ("trials: 2", "trials: 2\n    resources: {trian: {runtime: 5}}", "resources.trian", "train"),
-        ("trials: 2", "trials: 2\n    resources: {train: {runtime: 0}}", "resources.train.runtime", "minimum of 1"),
-        ("    counts: [2, 3]\n", "", "counts", "required"),
-        ("trials: 2", "trials: 2\n    trials: 3", "line 10: trials", "keep one"),
-        (
-            "    training: {opt",
-            "    models: {checkpoints: [a, b]}\n    training: {opt",
-            "experiments.small",
-            "or models",
-        ),
-        ("  small:\n", "  Small Experiment:\n", "Small Experiment", "small letters"),
+        ("ste_mm: {epochs: 1}", "ste_nm: {epochs: 1}", "methods.ste_nm", "ste_mm"),  # what the schema refuses
+        ("counts: [2]", "counts: [2, 9]", "counts", "add seeds"),  # and what it cannot say
+        ("trials: 1", "trials: 1\n    trials: 3", "line 9: trials", "keep one"),
     ],
 )
-def test_a_wrong_configuration_is_refused_in_one_line(fresh, old, new, named, way_out):
-    fresh.edit("small.yaml", old, new)
-    done = fresh.run("--cores", "1")
+def test_a_wrong_configuration_is_refused_in_one_line_before_anything_runs(fresh_tiny, old, new, named, way_out):
+    """The lines themselves are held by tests/unit/test_experiment.py."""
+    fresh_tiny.edit("tiny.yaml", old, new)
+    done = fresh_tiny.run("--cores", "1")
     lines = [line for line in done.stderr.splitlines() if line.startswith("onebasin: ")]
     assert done.returncode != 0
     assert len(lines) == 1
     assert "Traceback" not in done.stderr
     assert named in lines[0]
     assert way_out in lines[0]
-    assert not (fresh.folder / "results").exists()
+    assert not (fresh_tiny.folder / "results").exists()
 
 
 def test_make_refuses_a_configuration_that_is_not_there():
@@ -108,69 +95,73 @@ def copy_the_naive_one(path):
     path.write_bytes((path.parents[1] / "naive" / path.name).read_bytes())
 
 
+# what is damaged, how, what is said of it, and the target whose job reads it: a job each
 DAMAGES = {
     "checksums": [
-        ("models/seed-1.safetensors", truncate, "truncated", "permutations/ste_mm/n2-t0.safetensors"),
-        ("models/seed-4.safetensors", flip_in_the_facts, "checksum", "permutations/ste_mm/n2-t1.safetensors"),
-        ("merged/naive/n3-t1.safetensors", flip_in_the_data, "checksum", "sharpness/naive/t1.csv"),
+        ("models/seed-1.safetensors", truncate, "truncated", "acceleration/t0.csv"),
+        ("permutations/ste_mm/n2-t0.safetensors", flip_in_the_data, "checksum", "merged/ste_mm/n2-t0.safetensors"),
+        ("sharpness/parents/t0.csv", change_a_digit, "checksum", "sharpness/ste_mm/t0.csv"),
+        ("history/seed-1.csv", change_a_digit, "checksum", "tables/history.csv"),
     ],
-    "parts": [
-        ("permutations/ste/n2-t0.safetensors", flip_in_the_data, "checksum", "merged/ste/n2-t0.safetensors"),
-        (
-            *("permutations/weight_matching/n2-t1.safetensors", copy_the_naive_one),
-            *("method is naive, expected weight_matching", "merged/weight_matching/n2-t1.safetensors"),
-        ),
-        ("sharpness/parents/t1.csv", change_a_digit, "checksum", "sharpness/ste/t1.csv"),
-        ("history/seed-2.csv", change_a_digit, "checksum", "tables/history.csv"),
+    "facts": [
+        ("models/seed-1.safetensors", flip_in_the_facts, "checksum", "acceleration/t0.csv"),
+        ("merged/naive/n2-t0.safetensors", flip_in_the_data, "checksum", "sharpness/naive/t0.csv"),
+        ("evaluation/ste_mm/t0-merged.csv", change_a_digit, "checksum", "tables/merged.csv"),
     ],
     "other experiments": [
-        ("models/seed-0.safetensors", make_narrower, "the network's is (24,)", "acceleration/t0.csv"),
-        ("models/seed-3.safetensors", train_longer, "epochs is 7, expected 6", "acceleration/t1.csv"),
-        ("evaluation/ste/t0-merged.csv", change_a_digit, "checksum", "tables/merged.csv"),
+        ("models/seed-0.safetensors", make_narrower, "the network's is (16,)", "acceleration/t0.csv"),
+        (
+            *("permutations/ste_mm/n2-t0.safetensors", copy_the_naive_one),
+            *("method is naive, expected ste_mm", "merged/ste_mm/n2-t0.safetensors"),
+        ),
     ],
-    "symmetries": [
-        ("symmetries.json", change_a_digit, "checksum", "merged/ste/n2-t0.safetensors"),
-        ("models/seed-3.safetensors", rename_the_next_seed, "seed is 4, expected 3", "acceleration/t1.csv"),
+    "other trainings": [("models/seed-1.safetensors", train_longer, "epochs is 7, expected 4", "acceleration/t0.csv")],
+    "other seeds": [
+        ("symmetries.json", change_a_digit, "checksum", "merged/ste_mm/n2-t0.safetensors"),
+        ("models/seed-0.safetensors", rename_the_next_seed, "seed is 1, expected 0", "sharpness/parents/t0.csv"),
     ],
-    "data": [("data.safetensors", flip_in_the_data, "checksum", "models/seed-5.safetensors")],
+    "data": [("data.safetensors", flip_in_the_data, "checksum", "models/seed-1.safetensors")],
 }
 
 
 @pytest.mark.parametrize("damages", DAMAGES.values(), ids=DAMAGES)
-def test_a_damaged_or_swapped_file_is_named_by_the_job_that_reads_it(copied, damages):
-    small = copied.folder / "results/small"
+def test_a_damaged_or_swapped_file_is_named_by_the_job_that_reads_it(tiny, tmp_path, damages):
+    copied = copy_of(tiny, tmp_path / "copy")
+    results = copied.folder / "results/tiny"
     for name, damage, _, _ in damages:
-        dates = (small / name).stat()
-        damage(small / name)
+        dates = (results / name).stat()
+        damage(results / name)
         # its date stays, as it would on a bad disk: only the jobs that are asked for read it
-        os.utime(small / name, ns=(dates.st_atime_ns, dates.st_mtime_ns))
-    done = copied.run("--cores", "2", "--force", *(f"results/small/{target}" for _, _, _, target in damages))
+        os.utime(results / name, ns=(dates.st_atime_ns, dates.st_mtime_ns))
+    done = copied.run("--cores", "2", "--force", *(f"results/tiny/{target}" for _, _, _, target in damages))
     lines = [line for line in done.stderr.splitlines() if line.startswith("onebasin: ")]
     assert done.returncode != 0
     assert len(lines) == len(damages), done.stderr[-3000:]
     for name, _, why, target in damages:
-        assert any(f"results/small/{name}: " in line and why in line for line in lines), lines
-        assert not (small / target).exists()
+        assert any(f"results/tiny/{name}: " in line and why in line for line in lines), lines
+        assert not (results / target).exists()
     assert "Traceback" not in done.stderr
-    assert list(small.rglob(".*")) == []
+    assert list(results.rglob(".*")) == []
 
 
-def test_a_missing_checkpoint_is_trained_again_with_the_same_bytes(copied):
+def test_a_missing_checkpoint_is_trained_again_with_the_same_bytes(tiny, tmp_path):
+    copied = copy_of(tiny, tmp_path / "copy")
     before = (copied.folder / CHECKPOINT).read_bytes()
     (copied.folder / CHECKPOINT).unlink()
     copied.make(CHECKPOINT)
     assert (copied.folder / CHECKPOINT).read_bytes() == before
 
 
-def test_a_missing_checkpoint_of_an_outsider_is_named(copied):
+def test_a_missing_checkpoint_of_an_outsider_is_named(fresh_tiny):
     """A file that no rule can make: the search is asked for a model of another pool."""
-    done = copied.run("--cores", "1", "results/small/models/seed-99.safetensors")
+    done = fresh_tiny.run("--cores", "1", "results/tiny/models/seed-99.safetensors")
     assert done.returncode != 0
-    assert "results/small/models/seed-99.safetensors" in done.stderr
+    assert "results/tiny/models/seed-99.safetensors" in done.stderr
 
 
-def test_a_run_that_filled_the_disk_goes_on_once_there_is_room(finished, fresh):
-    results, target = fresh.folder / "results", "small/data.safetensors"
+def test_a_run_that_filled_the_disk_goes_on_once_there_is_room(tiny, fresh_tiny):
+    fresh = fresh_tiny
+    results, target = fresh.folder / "results", "tiny/data.safetensors"
     results.mkdir()
     mounted = subprocess.run(
         ["mount", "-t", "tmpfs", "-o", "size=40k", "tmpfs", results], capture_output=True, text=True
@@ -192,7 +183,7 @@ def test_a_run_that_filled_the_disk_goes_on_once_there_is_room(finished, fresh):
             assert list(results.rglob("*.safetensors")) == []
         subprocess.run(["mount", "-o", "remount,size=10m", results], check=True)
         fresh.make(f"results/{target}")
-        assert (results / target).read_bytes() == (finished.folder / "results" / target).read_bytes()
+        assert (results / target).read_bytes() == (tiny.folder / "results" / target).read_bytes()
     finally:
         subprocess.run(["umount", "--lazy", results], check=True)
 
@@ -200,36 +191,44 @@ def test_a_run_that_filled_the_disk_goes_on_once_there_is_room(finished, fresh):
 # Runs that are killed, and runs that meet
 
 
-def test_a_run_killed_ten_times_at_random_moments_ends_with_the_same_bytes(finished, fresh):
-    """Seed 0 draws the moments, up to a second after none to three more jobs are done, and the order of the victims."""
+def test_a_run_killed_ten_times_at_random_moments_ends_with_the_same_bytes(tiny, fresh_tiny):
+    """Seed 0 draws the moments, up to a second after none or one more job is done, and the order of the victims."""
     draws = random.Random(0)
     for victim in draws.sample(KILLS, len(KILLS)):
-        process = start(fresh, "--cores", "2", TABLE)
+        process = start(fresh_tiny, "--cores", "2")
         wait_for_jobs(process)
-        wait_until_done(fresh, draws.randint(0, 3))
+        wait_until_done(fresh_tiny, draws.randint(0, 1))
         time.sleep(draws.uniform(0, 1))
         kill(process, victim)
-        assert process.wait(timeout=100) != 0, "the run had ended before it was killed"
-        assert fresh.clean_up().returncode == 0
-    fresh.make(TABLE)
-    ours, theirs = fresh.products(), finished.products()
-    assert {"small/tables/merged.csv", "small/merged/ste_mm/n3-t1.safetensors"} <= ours.keys()
-    assert [name for name in ours if ours[name] != theirs.get(name)] == []
+        assert process.wait() != 0, "the run had ended before it was killed"
+        assert fresh_tiny.clean_up().returncode == 0
+    fresh_tiny.make()
+    ours, theirs = fresh_tiny.products(), tiny.products()
+    assert {"tiny/tables/merged.csv", "tiny/merged/ste_mm/n2-t0.safetensors", "claims.csv"} <= ours.keys()
+    assert ours.keys() == theirs.keys()
+    assert [name for name in ours if ours[name] != theirs[name]] == []
 
 
-def test_a_second_run_in_the_folder_is_refused_while_the_first_is_alive(finished, fresh):
-    target = "results/small/models/seed-0.safetensors"
-    first = start(fresh, "--cores", "1", target)
+def test_one_core_gives_the_bytes_of_two(tiny, fresh_tiny):
+    fresh_tiny.make(cores=1)
+    ours, theirs = tiny.products(), fresh_tiny.products()
+    assert ours.keys() == theirs.keys()
+    assert [name for name in ours if ours[name] != theirs[name]] == []
+
+
+def test_a_second_run_in_the_folder_is_refused_while_the_first_is_alive(tiny, fresh_tiny):
+    target = "results/tiny/models/seed-0.safetensors"
+    first = start(fresh_tiny, "--cores", "1", target)
     wait_for_jobs(first)
-    by_hand, by_make = fresh.run("--cores", "1", target), fresh.clean_up()
-    assert first.wait(timeout=200) == 0, "the first run was disturbed"
+    by_hand, by_make = fresh_tiny.run("--cores", "1", target), fresh_tiny.clean_up()
+    assert first.wait() == 0, "the first run was disturbed"
     assert by_hand.returncode == 1
     assert "no other Snakemake process is trying to create the same files" in by_hand.stderr
     assert "Traceback" not in by_hand.stderr
     assert by_make.returncode == 1
     assert by_make.stderr.startswith("onebasin: ")
     assert f"process {first.pid}" in by_make.stderr
-    assert (fresh.folder / target).read_bytes() == (finished.folder / target).read_bytes()
+    assert (fresh_tiny.folder / target).read_bytes() == (tiny.folder / target).read_bytes()
 
 
 def start(clone, *arguments):
@@ -267,18 +266,13 @@ def jobs_of(process):
 
 
 def wait_for_jobs(process):
-    for _ in range(1000):
-        if jobs_of(process):
-            return
+    while not jobs_of(process):
+        assert process.poll() is None, "no job started"
         time.sleep(0.1)
-    raise AssertionError("no job started")
 
 
 def wait_until_done(clone, count):
     """Wait until the latest run has finished so many jobs."""
     log = max((clone.folder / ".snakemake/log").iterdir())
-    for _ in range(1000):
-        if log.read_text().count("Finished jobid") >= count:
-            return
+    while log.read_text().count("Finished jobid") < count:
         time.sleep(0.1)
-    raise AssertionError(f"fewer than {count} jobs were done")

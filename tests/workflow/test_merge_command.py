@@ -6,6 +6,7 @@ import sys
 import pytest
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     ("action", "kind", "method", "settings"),
     [("match", "permutations", "weight_matching", []), ("merge", "merged", "ste_mm", ["--set", "epochs=2"])],

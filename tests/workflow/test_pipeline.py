@@ -28,7 +28,7 @@ def test_every_file_of_the_contract_is_made(finished):
         expected += [small / f"tables/{table}.{suffix}" for suffix in ("csv", "md", "tex")]
     for figure in ("merged", "pairwise", "pairwise_matrix", "interpolation", "sharpness", "landscape"):
         expected += [small / f"figures/{figure}.{suffix}" for suffix in ("pdf", "png")]
-    for table in ("taylor", "alignment", "singular_values", "responses"):
+    for table in ("taylor", "alignment", "singular_values", "responses", "sharpness_layers"):
         expected += [small / f"tables/{table}.csv"]
     for figure in ("distance", "taylor", "singular_values", "responses", "alignment", "alignment_layers"):
         expected += [small / f"figures/{figure}.{suffix}" for suffix in ("pdf", "png")]
@@ -39,7 +39,9 @@ def test_every_file_of_the_contract_is_made(finished):
     assert [path for path in expected if not path.is_file()] == []
 
 
-@pytest.mark.parametrize("table", ["merged", "pairwise", "sharpness", "timing", "alignment", "three_models"])
+@pytest.mark.parametrize(
+    "table", ["merged", "pairwise", "sharpness", "sharpness_layers", "timing", "alignment", "three_models"]
+)
 def test_tables_have_the_columns_of_the_contract_in_order(finished, table):
     header = (finished.folder / f"results/small/tables/{table}.csv").read_text().splitlines()[0]
     assert header.split(",") == COLUMNS[table]
@@ -84,16 +86,20 @@ def test_models_matched_to_the_first_are_those_of_a_search_that_leaves_it(finish
     assert same[both["method"] != "weight_matching"].all()
 
 
+def test_traces_are_exact_and_the_sums_of_their_layers(finished):
+    tables = finished.folder / "results/small/tables"
+    traces, layers = (pd.read_csv(tables / f"{table}.csv") for table in ("sharpness", "sharpness_layers"))
+    assert (traces["standard_error"] == 0).all()
+    assert (traces["probes"] == 0).all()
+    key = ["method", "count", "trial", "model", "split", "estimator"]
+    sums = layers.groupby(key)["value"].sum()
+    assert sums.to_numpy() == pytest.approx(traces.set_index(key)["value"].loc[sums.index].to_numpy(), rel=1e-6)
+    assert len(sums) == len(traces)
+
+
 def test_a_second_run_has_nothing_to_do(finished):
     done = finished.make()
     assert "Nothing to be done" in done.stdout + done.stderr
-
-
-def test_one_core_gives_the_bytes_of_two(finished, fresh):
-    fresh.make(cores=1)
-    ours, theirs = finished.products(), fresh.products()
-    assert ours.keys() == theirs.keys()
-    assert [name for name in ours if ours[name] != theirs[name]] == []
 
 
 def test_the_report_holds_figures_tables_claims_and_configuration(copied):
@@ -121,6 +127,7 @@ def test_the_configuration_beside_the_results_gives_the_same_results(copied):
     assert "Nothing to be done" in done.stdout + done.stderr
 
 
+@pytest.mark.exhaustive
 def test_an_experiment_of_one_trial_two_models_and_its_own_method_runs_through(fresh):
     """The least there can be: no plane, no STE-MM, no interval; and the README's method, pasted."""
     readme = README.read_text()

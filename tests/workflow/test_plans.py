@@ -29,6 +29,7 @@ def groups_of(plan):
     return [sorted(re.findall(r"^ +rule (\w+):", block, re.MULTILINE)) for block in blocks]
 
 
+@pytest.mark.exhaustive
 @needs_plugin
 @pytest.mark.parametrize("config", SHIPPED)
 def test_a_cluster_takes_every_configuration_that_is_shipped(fresh, config):
@@ -45,41 +46,43 @@ def test_an_experiment_says_what_its_stages_need(fresh):
     plan = done.stdout + done.stderr
     for rule, needs in [
         ("match_small_ste", {"mem_mb=32000", "runtime=600"}),
-        ("sharpness_small", {"mem_mb=8000", "runtime=60"}),
-        ("evaluate_small", {"mem_mb=1500", "runtime=30"}),
+        ("sharpness_small", {"mem_mb=8000", "runtime=240"}),  # four methods, one after the other
+        ("evaluate_small", {"mem_mb=1500", "runtime=120"}),
     ]:
         assert all(needs <= set(job["resources"].split(", ")) for job in jobs_of(plan, rule))
 
 
 @needs_plugin
 def test_a_stage_that_is_not_small_has_jobs_of_its_own(fresh):
-    """And what is left of a trial's group is three jobs for every method."""
+    """And what is left of a trial's group is three jobs."""
     fresh.edit("small.yaml", "    trials: 2\n", "    trials: 2\n    resources: {sharpness: {runtime: 300}}\n")
     done = fresh.run(*SLURM)
-    assert groups_of(done.stdout + done.stderr) == [["evaluate_small", "geometry_small", "merge_small"]] * 8
+    assert groups_of(done.stdout + done.stderr) == [["evaluate_small", "geometry_small", "merge_small"]] * 2
 
 
 @needs_plugin
 def test_with_a_gpu_only_jobs_that_wait_for_each_other_share_one(fresh):
     done = fresh.run(*SLURM, "--config", "device=cuda")
     plan = done.stdout + done.stderr
-    assert groups_of(plan) == [["evaluate_small", "merge_small"]] * 8
+    assert groups_of(plan) == [["evaluate_small", "merge_small"]] * 2
     assert all("gpu=1" in job["resources"] for job in jobs_of(plan, "train_small_0") + jobs_of(plan, "sharpness_small"))
-    assert all("gpu=0" in job["resources"] for job in jobs_of(plan, "table_small_merged"))
+    assert all("gpu=0" in job["resources"] for job in jobs_of(plan, "tables_small"))
 
 
+@pytest.mark.exhaustive
 def test_a_thousand_jobs_are_planned(fresh):
     """How many follow from the configuration; README, On a cluster, says how long ten times as many take."""
     config = yaml.safe_load((fresh.folder / "small.yaml").read_text())
     seeds, counts, trials = 200, [2, 3, 4, 5], 40
     config["experiments"]["small"] |= {"seeds": list(range(seeds)), "counts": counts, "trials": trials}
+    config["experiments"]["small"]["methods_per_job"] = 1
     config["experiments"]["small"]["training"]["seeds_per_job"] = 1
     (fresh.folder / "small.yaml").write_text(yaml.safe_dump(config))
     planned = fresh.planned()
     assert sum(number for rule, number in planned.items() if rule.startswith("train")) == seeds
     assert planned["match_small_ste_mm"] == len(counts) * trials
     assert planned["match_small_ste"] == planned["acceleration_small"] == planned["sharpness_parents_small"] == trials
-    assert planned["merge_small"] == planned["evaluate_small"] == planned["sharpness_small"] == 4 * trials
-    assert planned["geometry_small"] == 4 * trials
+    assert planned["merge_small_ste"] == planned["evaluate_small_naive"] == planned["sharpness_small_ste_mm"] == trials
+    assert planned["geometry_small_weight_matching"] == trials
     assert planned["three_models_small"] == planned["truncation_small"] == trials
     assert planned.total() > 1000
