@@ -18,6 +18,7 @@ GROUPS = {"test_pipeline.py": "small", "test_reruns.py": "small", "test_merge_co
 VARIES = ("logs", "benchmarks", "timing")  # times, and what names them
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         item.add_marker(pytest.mark.xdist_group(GROUPS.get(item.path.name, str(item.path.relative_to(PROJECT)))))

@@ -20,6 +20,7 @@ from onebasin.evaluation import (
     measure,
     measure_many,
     pairwise_barriers,
+    predict,
     score,
 )
 from onebasin.merging import permuted_models
@@ -152,6 +153,13 @@ def test_the_ensemble_is_never_worse_than_its_members_on_average():
 
 
 # lines between models
+
+
+def test_what_is_known_of_more_models_gives_the_same_numbers():
+    models, data = random_mlps(4), random_data(train=60, test=60)
+    few = models.first(2)
+    known = evaluate_merged(few, mean(few.parameters), data, predict(models, data))
+    assert known.equals(evaluate_merged(few, mean(few.parameters), data))
 
 
 def test_interpolation_is_exact_at_both_ends_and_linear_between_them():

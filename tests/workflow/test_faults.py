@@ -24,7 +24,7 @@ KILLS = ["job"] * 3 + ["snakemake"] * 3 + ["everything"] * 2 + ["interrupt"] * 2
     [
         ("ste_mm: {epochs: 1}", "ste_nm: {epochs: 1}", "methods.ste_nm", "ste_mm"),  # what the schema refuses
         ("counts: [2]", "counts: [2, 9]", "counts", "add seeds"),  # and what it cannot say
-        ("trials: 1", "trials: 1\n    trials: 3", "line 9: trials", "keep one"),
+        ("trials: 1", "trials: 1\n    trials: 3", "line 10: trials", "keep one"),
     ],
 )
 def test_a_wrong_configuration_is_refused_in_one_line_before_anything_runs(fresh_tiny, old, new, named, way_out):

@@ -7,7 +7,7 @@ mean loss of its parents; that of a pair is the largest excess of the loss over 
 
 import itertools
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import pandas as pd
@@ -56,16 +56,30 @@ def measure_many(network: nn.Module, many: Iterable[Parameters], split: Split) -
     return [measure(network, parameters, split) for parameters in many]
 
 
-def evaluate_merged(parents: Models, merged: Parameters, data: Data) -> pd.DataFrame:
+def predict(models: Models, data: Data) -> dict[str, Tensor]:
+    """Log-probabilities `[N, n, classes]` of every model, by split."""
+    return {
+        name: torch.stack([F.log_softmax(logits(models.network, p, data.split(name)), dim=1) for p in _each(models)])
+        for name in SPLITS
+    }
+
+
+def evaluate_merged(
+    parents: Models, merged: Parameters, data: Data, predictions: Mapping[str, Tensor] | None = None
+) -> pd.DataFrame:
     """Per split: loss and accuracy of the merged model, of its parents (mean), of their ensemble, and the barriers.
 
     The ensemble averages the parents' probabilities.
+
+    Args:
+        predictions: what `predict` says of the parents, or of models of which they are the first, if it is known.
     """
+    known = predict(parents, data) if predictions is None else predictions
     rows = []
     for name in SPLITS:
         split = data.split(name)
         loss, accuracy = measure(parents.network, merged, split)
-        members = torch.stack([F.log_softmax(logits(parents.network, p, split), dim=1) for p in _each(parents)])
+        members = known[name][: len(parents)]
         scores = [score(member, split.labels) for member in members]
         parents_loss, parents_accuracy = (sum(values) / len(parents) for values in zip(*scores, strict=True))
         ensemble_loss, ensemble_accuracy = score(members.double().exp().mean(dim=0).log(), split.labels)

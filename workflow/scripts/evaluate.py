@@ -3,7 +3,7 @@
 import pandas as pd
 
 from onebasin.data import load_data
-from onebasin.evaluation import evaluate_merged, interpolation_curves, pairwise_barriers
+from onebasin.evaluation import evaluate_merged, interpolation_curves, pairwise_barriers, predict
 from onebasin.files import write_sealed
 from onebasin.jobs import computing_job
 from onebasin.merging import permuted_models
@@ -18,6 +18,7 @@ with computing_job(snakemake.log[0], **params.compute) as device:
     models = load_models(snakemake.input.models, params.network, device, params.made)
     settle = Settle(models.network, data.train, params.normalization)
     spec = load_spec(snakemake.input.symmetries, params.network)
+    predictions = predict(models, data)
     files = zip(snakemake.input.permutations, snakemake.input.merged, strict=True)
     outputs = iter(snakemake.output)
     for method in params.methods:
@@ -30,7 +31,7 @@ with computing_job(snakemake.log[0], **params.compute) as device:
             permuted = permuted_models(parents, spec, load_permutations(found, spec, parents.seeds, search))
             curves = interpolation_curves(permuted, data, params.points, settle)
             merged = load_merged(average, models.network, device, {"models": parents.seeds, **search})
-            tables["merged"].append(evaluate_merged(parents, merged, data).assign(**run))
+            tables["merged"].append(evaluate_merged(parents, merged, data, predictions).assign(**run))
             tables["pairwise"].append(pairwise_barriers(curves).assign(**run))
             tables["interpolation"].append(curves.assign(**run))
         for parts in tables.values():
