@@ -8,28 +8,18 @@ import sys
 from pathlib import Path
 
 import pytest
-import yaml
 
 PROJECT = Path(__file__).parents[2]
 AWKWARD = "ein schöner Ort"  # spaces, and a letter beyond ASCII
 PYTHONS = ("3.13", "3.12", "3.11", "3.14")  # 3.14 last: not all that is pinned has a wheel for it yet
 GIGABYTES = 8  # torch's CUDA build, which PyPI has for Linux, takes 6
 OFFLINE = r"(?s)after connection broken by .*No matching distribution|Max retries exceeded"
-TINY = {
-    "data": {"name": "digits"},
-    "network": {"name": "mlp", "width": 8, "depth": 2},
-    "training": {"optimizer": "adam", "lr": 0.003, "batch": 100, "epochs": 2},
-    "seeds": [0, 1],
-    "counts": [2],
-    "trials": 1,
-    "methods": {"naive": {}, "weight_matching": {}},
-}
 
 
 @pytest.fixture
 def clone(new_clone):
     """A clone in an awkward folder, of which nothing stays: an installation takes gigabytes."""
-    clone = new_clone(AWKWARD)
+    clone = new_clone(AWKWARD, "tiny.yaml")
     yield clone
     shutil.rmtree(clone.folder)
 
@@ -37,7 +27,7 @@ def clone(new_clone):
 def test_jobs_run_with_a_python_whose_path_has_spaces(clone):
     (clone.folder / ".venv").symlink_to(sys.prefix)
     python = clone.folder / ".venv" / "bin" / "python"
-    command = [python, *clone.command("--cores", "1", "results/small/data.safetensors")[1:]]
+    command = [python, *clone.command("--cores", "1", "results/tiny/data.safetensors")[1:]]
     done = subprocess.run(command, cwd=clone.folder, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
 
@@ -50,7 +40,6 @@ def test_the_tiny_experiment_runs_with_a_second_python(clone):
         pytest.skip(f"less than {GIGABYTES} GB free in {clone.folder.parent}")
     for name in ("Makefile", "pyproject.toml", "README.md"):
         shutil.copy(PROJECT / name, clone.folder)
-    (clone.folder / "tiny.yaml").write_text(yaml.safe_dump({"experiments": {"tiny": TINY}}))
 
     installed = make(clone, "install", f"PYTHON={python}")
     if installed.returncode and re.search(OFFLINE, installed.stderr):
@@ -60,7 +49,7 @@ def test_the_tiny_experiment_runs_with_a_second_python(clone):
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
 
     results = clone.folder / "results"
-    made = ["merged/weight_matching/n2-t0.safetensors", "tables/merged.csv", "figures/merged.pdf"]
+    made = ["merged/ste_mm/n2-t0.safetensors", "tables/merged.csv", "figures/merged.pdf"]
     for path in [results / "claims.csv", results / "report.html", *(results / "tiny" / name for name in made)]:
         assert path.is_file(), path
     assert f"\npython,{version}." in (results / "provenance.csv").read_text()
