@@ -198,14 +198,15 @@ def test_a_run_that_filled_the_disk_goes_on_once_there_is_room(tiny, fresh_tiny)
 
 
 def test_a_run_killed_ten_times_at_random_moments_ends_with_the_same_bytes(tiny, fresh_tiny):
-    """Seed 0 draws the moments, up to a second after the first job began, and the order of the victims."""
+    """Seed 0 draws the moments, up to a second after none to two more jobs are done, and the order of the victims."""
     draws = random.Random(0)
     for victim in draws.sample(KILLS, len(KILLS)):
         process = start(fresh_tiny, "--cores", "2")
         wait_for_jobs(process)
+        wait_until_done(fresh_tiny, process, draws.choice([0, 0, 1, 2]))
         time.sleep(draws.uniform(0, 1))
         kill(process, victim)
-        assert process.wait() != 0, "the run had ended before it was killed"
+        assert process.wait() != 0, f"the run had ended before {victim} was killed"
         assert fresh_tiny.clean_up().returncode == 0
     fresh_tiny.make()
     ours, theirs = fresh_tiny.products(), tiny.products()
@@ -237,13 +238,14 @@ def test_a_second_run_in_the_folder_is_refused_while_the_first_is_alive(tiny, fr
 
 
 def start(clone, *arguments):
-    """A run in a process group of its own."""
+    """A run in a process group of its own, which can be interrupted even if the tests run in the background."""
     return subprocess.Popen(
         clone.command(*arguments),
         cwd=clone.folder,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # else it would inherit that it is ignored
     )
 
 
@@ -273,4 +275,11 @@ def jobs_of(process):
 def wait_for_jobs(process):
     while not jobs_of(process):
         assert process.poll() is None, "no job started"
+        time.sleep(0.1)
+
+
+def wait_until_done(clone, process, count):
+    """Wait until the latest run has finished so many jobs."""
+    log = max((clone.folder / ".snakemake/log").iterdir())
+    while log.read_text().count("Finished jobid") < count and process.poll() is None:
         time.sleep(0.1)
