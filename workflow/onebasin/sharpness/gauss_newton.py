@@ -45,7 +45,7 @@ def hessian_diagonal(graph: PiecewiseLinear, parameters: Parameters, images: Ten
     state = {name: tensor.detach() for name, tensor in parameters.items()}
     total = {name: torch.zeros_like(state[name]) for name in graph.uses}
     with fast_linear():
-        for some in images.split(batch):
+        for some in images.split(batch) if total else ():
             filling = some[-1:].expand(batch - len(some), *some.shape[1:])
             run = _Run(graph, state, torch.cat([some, filling]) if len(filling) else some)
             for use, found in run.squared_gradients(len(some)):

@@ -282,7 +282,9 @@ def _broadcast(step: Step, *values: Value) -> list[Value]:
 @_rule("alias", "abs", "clone", "contiguous", "hardtanh", "leaky_relu", "lift_fresh_copy", "neg", "relu", "relu6")
 @_rule("threshold", "_to_copy")
 def _unary(step: Step) -> list[Value]:
-    """Piecewise linear functions of one tensor."""
+    """Piecewise linear functions of one tensor; a conversion to whole numbers is none."""
+    kind = step.arguments.get("dtype")
+    step.require(kind is None or kind.is_floating_point, f"makes {kind} of it")
     return step.result(step["self"])
 
 
