@@ -28,8 +28,8 @@ install: .venv/installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
-# The tests of a file, or of a group of them, share a worker; there is one a core.
-PYTEST := $(BIN)/python -m pytest --numprocesses auto --dist loadgroup
+# The tests of a file share a worker; there is one a core.
+PYTEST := $(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 # Style, types, unit tests, and one small experiment from nothing.
 test: lint

@@ -1,5 +1,6 @@
 """The real Snakefile, run in copies of the project that stand in temporary folders."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -9,19 +10,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 PROJECT = Path(__file__).parents[1]
 CONFIGS = PROJECT / "tests" / "workflow"
-# Tests of one group share a worker, one after the other, and what their fixtures make. A file is a group of its own;
-# these are together as they read the results of one run.
-GROUPS = {"test_pipeline.py": "small", "test_reruns.py": "small", "test_merge_command.py": "small"}
 VARIES = ("logs", "benchmarks", "timing")  # times, and what names them
-
-
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(GROUPS.get(item.path.name, str(item.path.relative_to(PROJECT)))))
 
 
 class Clone:
@@ -30,11 +23,24 @@ class Clone:
     def __init__(self, folder: Path, config: str = "small.yaml") -> None:
         self.folder, self.config = folder, config
         ignored = shutil.ignore_patterns("__pycache__", "*.egg-info")
+        folder.mkdir(exist_ok=True)
         for name in ("workflow", "config", "envs"):
             shutil.copytree(PROJECT / name, folder / name, ignore=ignored)
         shutil.copy(PROJECT / "Snakefile", folder)
         shutil.copy(CONFIGS / config, folder)
         (folder / "profiles").symlink_to("workflow/profiles")
+
+    @classmethod
+    def at(cls, folder: Path, config: str) -> "Clone":
+        """The clone that is in this folder already."""
+        clone = cls.__new__(cls)
+        clone.folder, clone.config = folder, config
+        return clone
+
+    def copied_to(self, folder: Path) -> "Clone":
+        """The clone with all that is in it, in a new folder."""
+        shutil.copytree(self.folder, folder, symlinks=True)
+        return Clone.at(folder, self.config)
 
     def command(self, *arguments: str, config: str | None = None) -> list[str]:
         return [sys.executable, "-m", "snakemake", "--configfile", config or self.config, *arguments]
@@ -88,33 +94,35 @@ def new_clone(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Clone]:
 
 
 @pytest.fixture(scope="session")
-def finished(new_clone: Callable[..., Clone]) -> Clone:
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Clone:
     """A clone in which the small experiment was run with two cores. Tests leave it as it is."""
-    clone = new_clone("finished")
-    clone.make()
-    return clone
+    return finished_once(tmp_path_factory, "small.yaml")
 
 
 @pytest.fixture(scope="session")
-def tiny(new_clone: Callable[..., Clone]) -> Clone:
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Clone:
     """A clone in which the tiny experiment was run with two cores. Tests leave it as it is."""
-    clone = new_clone("tiny", "tiny.yaml")
-    clone.make()
+    return finished_once(tmp_path_factory, "tiny.yaml")
+
+
+def finished_once(tmp_path_factory: pytest.TempPathFactory, config: str) -> Clone:
+    """A clone with results that all workers of pytest-xdist share: the first that wants it makes it, others wait."""
+    folder = tmp_path_factory.getbasetemp()
+    shared = (folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder) / f"finished-{Path(config).stem}"
+    with FileLock(f"{shared}.lock"):
+        if shared.exists():
+            clone = Clone.at(shared, config)
+            assert (shared / "results/claims.csv").is_file(), "another worker failed to make it"
+        else:
+            clone = Clone(shared, config)
+            clone.make()
     return clone
 
 
 @pytest.fixture
 def copied(finished: Clone, tmp_path: Path) -> Clone:
     """A clone of one's own that has the finished results and Snakemake's memory of them."""
-    return copy_of(finished, tmp_path / "copy")
-
-
-def copy_of(clone: Clone, folder: Path) -> Clone:
-    """The clone with all that is in it, elsewhere."""
-    copy = Clone.__new__(Clone)
-    copy.folder, copy.config = folder, clone.config
-    shutil.copytree(clone.folder, copy.folder, symlinks=True)
-    return copy
+    return finished.copied_to(tmp_path / "copy")
 
 
 @pytest.fixture

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from conftest import copy_of
 from onebasin import artifacts
 
 pytestmark = pytest.mark.exhaustive
@@ -132,7 +131,7 @@ DAMAGES = {
 
 @pytest.mark.parametrize("damages", DAMAGES.values(), ids=DAMAGES)
 def test_a_damaged_or_swapped_file_is_named_by_the_job_that_reads_it(tiny, tmp_path, damages):
-    copied = copy_of(tiny, tmp_path / "copy")
+    copied = tiny.copied_to(tmp_path / "copy")
     results = copied.folder / "results/tiny"
     for name, damage, _, _ in damages:
         dates = (results / name).stat()
@@ -151,7 +150,7 @@ def test_a_damaged_or_swapped_file_is_named_by_the_job_that_reads_it(tiny, tmp_p
 
 
 def test_a_missing_checkpoint_is_trained_again_with_the_same_bytes(tiny, tmp_path):
-    copied = copy_of(tiny, tmp_path / "copy")
+    copied = tiny.copied_to(tmp_path / "copy")
     before = (copied.folder / CHECKPOINT).read_bytes()
     (copied.folder / CHECKPOINT).unlink()
     copied.make(CHECKPOINT)
