@@ -52,8 +52,6 @@ def command(
     where = opened.data.split(settings["split"]).first(settings["images"])
     models = opened.models
     sharpness = Sharpness(models.network, where, settings["probes"])
-    if sharpness.reason:
-        click.echo(f"traces are estimated: {sharpness.reason}", err=True)
     parts = []
     for number in track(range(len(files)), "sharpness, models", len(files)):
         traces, eigenvalue, _ = sharpness.at(models[number], seed, "sharpness")
