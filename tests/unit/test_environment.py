@@ -1,11 +1,14 @@
 """What is pinned is what is installed, and the workflow's own process stays light."""
 
+import ast
+import os
 import re
 import subprocess
 import sys
 from importlib import metadata
 from pathlib import Path
 
+import pytest
 import yaml
 
 ENVS = Path(__file__).parents[2] / "envs"
@@ -45,3 +48,25 @@ def test_building_the_graph_imports_neither_torch_nor_pandas():
     program = f"import sys, onebasin.experiment, onebasin.fingerprint, onebasin.registry; print({heavy})"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+@pytest.mark.parametrize(
+    ("scripts", "allowed"),
+    [(("data", "match", "merge"), set()), (("train", "evaluate", "geometry", "spectra", "landscape"), {"pandas"})],
+    ids=["no tables", "tables"],
+)
+def test_jobs_import_only_what_they_need(scripts, allowed):
+    """What a search or a measure needs beyond torch (numba, SciPy, PyHessian) it imports itself."""
+    scripts = [ENVS.parent / "workflow" / "scripts" / f"{name}.py" for name in scripts]
+    imports = [
+        ast.unparse(node)
+        for script in scripts
+        for node in ast.parse(script.read_text()).body
+        if isinstance(node, ast.Import | ast.ImportFrom)
+    ]
+    heavy = "{'pandas', 'scipy', 'sklearn', 'numba', 'torchvision', 'pyhessian', 'matplotlib'} & set(sys.modules)"
+    program = "\n".join(["import sys", *imports, f"print(*{heavy})"])
+    environment = {**os.environ, "PYTHONPATH": str(ENVS.parent / "workflow")}
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    assert set(done.stdout.split()) == allowed
