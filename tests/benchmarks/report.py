@@ -18,8 +18,8 @@ import pandas as pd
 import torch
 
 from onebasin.figures.style import log_ticks, new_figure, number, paper_settings, save
-from onebasin.files import write_text
-from onebasin.products import add_product
+from onebasin.machine.matmul import add_product
+from onebasin.storage.files import write_text
 
 COLUMNS = ["title", "ratio", "ours", "textbook", "unit", "inputs", "against", "value", "device", "threads"]
 LOOKS = {"ours": ("#7a0f3c", "o", "-"), "textbook": ("#808080", "s", "--")}

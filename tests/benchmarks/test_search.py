@@ -39,14 +39,15 @@ from onebasin.matching.cost import Costs
 from onebasin.matching.latents import Latents
 from onebasin.matching.ste_mm import ste_mm
 from onebasin.matching.weight import Matcher, weight_matching
-from onebasin.merging import permuted_models
-from onebasin.models import Models, mean
-from onebasin.networks import build_network
+from onebasin.merging.average import permuted_models
+from onebasin.models.stack import Models
+from onebasin.networks.build import build_network
+from onebasin.parameters import mean
 from onebasin.seeding import generator
 from onebasin.symmetry.apply import permute_stack
 from onebasin.symmetry.spec import Axis, Group, Spec
-from onebasin.symmetry.trace import trace
-from onebasin.training import train
+from onebasin.symmetry.tracing.trace import trace
+from onebasin.training.run import train
 
 THREADS = int(os.environ.get("THREADS", "2"))
 STE_MM = {"epochs": 1, "batch": 256, "lr": 0.001, "weights": "random", "first_sweep": "signal", "warm_start": True}

@@ -6,10 +6,10 @@ from test_search import THREADS, compare, no_gpu, timed
 
 from onebasin import seeding
 from onebasin.data import make_data
-from onebasin.models import new_network
-from onebasin.sharpness.gauss_newton import hessian_diagonal
-from onebasin.sharpness.hutchinson import hessian_trace, scaled_hessian_trace
-from onebasin.sharpness.measure import Sharpness
+from onebasin.measures.sharpness.gauss_newton import hessian_diagonal
+from onebasin.measures.sharpness.hutchinson import hessian_trace, scaled_hessian_trace
+from onebasin.measures.sharpness.measure import Sharpness
+from onebasin.networks.build import new_network
 
 DIGITS, GLYPHS = {"name": "digits"}, {"name": "glyphs", "train": 100, "test": 100}
 # the network, its data, the probes, and images a graph of the estimates, which is kept for all probes of a batch

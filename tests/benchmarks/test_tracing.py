@@ -3,10 +3,10 @@
 import pytest
 import torch
 
+from onebasin.machine.vision import torchvision
 from onebasin.seeding import generator
 from onebasin.symmetry.check import check
-from onebasin.symmetry.trace import trace
-from onebasin.vision import torchvision
+from onebasin.symmetry.tracing.trace import trace
 
 
 @pytest.mark.parametrize("what", ["traced", "checked"])

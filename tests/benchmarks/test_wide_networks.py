@@ -13,15 +13,16 @@ from test_search import no_gpu, timed
 from torch.utils.flop_counter import FlopCounterMode
 
 from onebasin.data import Data, make_data
-from onebasin.evaluation import measure
-from onebasin.jobs import prepare_torch
-from onebasin.merging import merge
-from onebasin.models import Models, stacked
-from onebasin.normalization import Settle
+from onebasin.machine.jobs import prepare_torch
+from onebasin.merging.average import merge
+from onebasin.merging.recalibration import Settle
+from onebasin.models.objective import measure
+from onebasin.models.stack import Models
+from onebasin.parameters import stacked
 from onebasin.registry import resolve
 from onebasin.seeding import generator
-from onebasin.symmetry.trace import trace
-from onebasin.training import _Run
+from onebasin.symmetry.tracing.trace import trace
+from onebasin.training.run import _Run
 
 GPU, COUNT, EPOCHS = "cuda", 5, 3
 NETWORK = {"name": "resnet20", "width": 16}

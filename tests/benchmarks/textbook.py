@@ -14,7 +14,8 @@ from torch import Tensor
 from torch.func import functional_call
 from torch.nn import functional as F
 
-from onebasin.symmetry.apply import Indices, Parameters, permute
+from onebasin.parameters import Parameters
+from onebasin.symmetry.apply import Indices, permute
 from onebasin.symmetry.spec import Group, Spec
 
 MAX_SWEEPS = 300

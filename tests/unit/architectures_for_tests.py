@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from onebasin import seeding
+from onebasin.machine.vision import torchvision
 from onebasin.networks.mlp import mlp
-from onebasin.vision import torchvision
 
 models = torchvision.models
 

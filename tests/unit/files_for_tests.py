@@ -10,7 +10,7 @@ import tarfile
 import numpy as np
 
 from onebasin.data import downloads
-from onebasin.vision import torchvision
+from onebasin.machine.vision import torchvision
 
 GREY = {"mnist": torchvision.datasets.MNIST, "fashion_mnist": torchvision.datasets.FashionMNIST}
 COLOURED = {"cifar10": torchvision.datasets.CIFAR10, "cifar100": torchvision.datasets.CIFAR100}

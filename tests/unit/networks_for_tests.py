@@ -7,11 +7,12 @@ from torch import nn
 
 from onebasin import seeding
 from onebasin.data import Data, Split, digits
-from onebasin.models import Models, initial, stacked
+from onebasin.models.stack import Models, initial
+from onebasin.parameters import stacked
 from onebasin.symmetry.apply import compose, permute_stack, random_permutations
 from onebasin.symmetry.spec import Spec
-from onebasin.symmetry.trace import trace
-from onebasin.training import train
+from onebasin.symmetry.tracing.trace import trace
+from onebasin.training.run import train
 
 
 def stream(*key):

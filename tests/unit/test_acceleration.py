@@ -4,12 +4,12 @@ import pytest
 from networks_for_tests import few_digits, random_data, random_mlps, spec_of, stream, trained_mlps
 
 from onebasin import seeding
-from onebasin.analysis import acceleration
-from onebasin.analysis.acceleration import compare_warm_start
 from onebasin.matching.ste_mm import ste_mm
-from onebasin.merging import permuted_models
-from onebasin.models import mean
-from onebasin.tables import COLUMNS, KEYS
+from onebasin.measures import acceleration
+from onebasin.measures.acceleration import compare_warm_start
+from onebasin.merging.average import permuted_models
+from onebasin.parameters import mean
+from onebasin.tables.collect import COLUMNS, KEYS
 
 SETTINGS = {"epochs": 2, "batch": 50, "lr": 0.001, "weights": "random", "first_sweep": "signal"}
 

@@ -18,10 +18,10 @@ from networks_for_tests import (
     trained_mlps,
 )
 
-from onebasin.evaluation import logits
 from onebasin.matching.activation import Alignment, activation_matching
 from onebasin.matching.correlation import Correlations, correlations
-from onebasin.merging import merge
+from onebasin.merging.average import merge
+from onebasin.models.objective import logits
 from onebasin.symmetry.apply import identity
 from onebasin.symmetry.permutations import Permutations, check_indices
 

@@ -6,11 +6,11 @@ import pytest
 import torch
 from networks_for_tests import like, permuted_copies, random_convolutions, random_mlps, spec_of, stream
 
-from onebasin.analysis.alignment import alignment, alignments
-from onebasin.analysis.distance import distance, distances
-from onebasin.analysis.singular import decompose
-from onebasin.merging import permuted_models
-from onebasin.models import mean, one
+from onebasin.measures.alignment import alignment, alignments
+from onebasin.measures.distance import distance, distances
+from onebasin.measures.singular import decompose
+from onebasin.merging.average import permuted_models
+from onebasin.parameters import mean, one
 from onebasin.symmetry.apply import identity, invert, permute, random_permutations
 from onebasin.symmetry.permutations import Permutations
 

@@ -3,12 +3,12 @@
 import torch
 from networks_for_tests import coincide, few_digits, like, permuted_copies, random_mlps, spec_of, stream, trained_mlps
 
-from onebasin.analysis.anchored import anchored_barriers, in_order_of_first, match_to_anchor, without_anchor
-from onebasin.evaluation import interpolation_curves, pairwise_barriers
 from onebasin.matching.naive import naive
 from onebasin.matching.weight import weight_matching
-from onebasin.merging import permuted_models
-from onebasin.normalization import Settle
+from onebasin.measures.anchored import anchored_barriers, in_order_of_first, match_to_anchor, without_anchor
+from onebasin.measures.pairwise import interpolation_curves, pairwise_barriers
+from onebasin.merging.average import permuted_models
+from onebasin.merging.recalibration import Settle
 from onebasin.symmetry.apply import compose, identity, invert, permute, random_permutations
 from onebasin.symmetry.permutations import Permutations
 

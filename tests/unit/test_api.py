@@ -13,11 +13,11 @@ from torch import nn
 import onebasin
 from onebasin.data import Data, Split, save_data
 from onebasin.errors import OnebasinError
-from onebasin.evaluation import logits, measure
 from onebasin.matching.weight import weight_matching
-from onebasin.merging import merge
-from onebasin.models import save_model
-from onebasin.named_networks import make_network
+from onebasin.merging.average import merge
+from onebasin.models.checkpoints import save_model
+from onebasin.models.objective import logits, measure
+from onebasin.networks.named import make_network
 from onebasin.seeding import generator
 from onebasin.symmetry.apply import identity, random_permutations
 from onebasin.symmetry.permutations import Permutations

@@ -7,8 +7,8 @@ import pytest
 import safetensors.torch
 import torch
 
-from onebasin import artifacts
 from onebasin.errors import OnebasinError
+from onebasin.storage import artifacts
 
 TENSORS = {
     "weight": torch.arange(12, dtype=torch.float32).reshape(3, 4),
@@ -74,7 +74,7 @@ def test_equal_content_has_equal_bytes_in_whatever_order_it_is_given(path, tmp_p
 
 def test_equal_content_has_equal_bytes_in_another_process(tmp_path):
     program = (
-        "import sys, torch; from onebasin import artifacts; "
+        "import sys, torch; from onebasin.storage import artifacts; "
         "artifacts.save(sys.argv[1], 'model', {c: torch.arange(3.0) for c in 'bac'}, seed=1, made={'x': 1, 'a': 2})"
     )
     package = Path(artifacts.__file__).parents[1]
@@ -119,7 +119,7 @@ def test_a_failing_write_leaves_the_old_file_and_no_temporary(path, monkeypatch)
 def test_a_disk_that_fills_up_is_one_line_that_names_the_file(tmp_path):
     program = (
         "import resource, signal, sys, torch\n"
-        "from onebasin import artifacts\n"
+        "from onebasin.storage import artifacts\n"
         "from onebasin.errors import OnebasinError\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"

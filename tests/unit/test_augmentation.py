@@ -3,9 +3,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from onebasin.augmentation import augment, draw, move
 from onebasin.data import Data, Split
-from onebasin.vision import torchvision
+from onebasin.data.augmentation import augment, draw, move
+from onebasin.machine.vision import torchvision
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 CROP_AND_FLIP = {"crop": 4, "flip": True}

@@ -12,7 +12,8 @@ from torch import nn
 
 from onebasin import seeding
 from onebasin.matching.c2m3 import FrankWolfe, best_step, c2m3
-from onebasin.models import Models, initial, stacked
+from onebasin.models.stack import Models, initial
+from onebasin.parameters import stacked
 from onebasin.symmetry.apply import compose, invert, permute, permute_stack
 from onebasin.symmetry.permutations import check_indices
 from onebasin.symmetry.spec import Axis, Group, Spec

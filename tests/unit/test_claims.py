@@ -13,9 +13,10 @@ import pytest
 import yaml
 from scipy import stats
 
-from onebasin import claims, tables
+from onebasin import claims
 from onebasin.errors import OnebasinError
-from onebasin.files import write_frame
+from onebasin.storage.files import write_frame
+from onebasin.tables import collect as tables
 
 RULES = Path(__file__).parents[2] / "config" / "claims.yaml"
 COUNTS = (2, 3)

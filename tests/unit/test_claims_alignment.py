@@ -9,8 +9,9 @@ import pandas as pd
 import pytest
 import yaml
 
-from onebasin import claims, tables
+from onebasin import claims
 from onebasin.errors import OnebasinError
+from onebasin.tables import collect as tables
 
 RULES = Path(__file__).parents[2] / "config" / "claims.yaml"
 NEAR = (0.98, 1.0, 1.02)  # of the numbers below, what the trials have

@@ -17,10 +17,10 @@ from click.testing import CliRunner
 from networks_for_tests import few_digits, same, spec_of, trained_mlps
 
 import onebasin
-from onebasin import artifacts
 from onebasin.command import SUBCOMMANDS, main
 from onebasin.data import save_data
-from onebasin.models import save_model
+from onebasin.models.checkpoints import save_model
+from onebasin.storage import artifacts
 from onebasin.symmetry.spec import load_spec
 
 NETWORK = ["--network", "mlp:width=24", "--input", "1,8,8", "--classes", "10"]

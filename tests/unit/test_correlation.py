@@ -13,7 +13,8 @@ from onebasin import seeding
 from onebasin.data import Split
 from onebasin.errors import OnebasinError
 from onebasin.matching.correlation import correlations
-from onebasin.models import Models, initial, stacked
+from onebasin.models.stack import Models, initial
+from onebasin.parameters import stacked
 from onebasin.symmetry.spec import Axis, Group, Spec
 
 

@@ -4,10 +4,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.datasets import load_digits
 
-from onebasin import artifacts
 from onebasin.data import Data, Split, batches, digits, hold_out, load_data, make_data, save_data
 from onebasin.errors import OnebasinError
-from onebasin.vision import torchvision
+from onebasin.machine.vision import torchvision
+from onebasin.storage import artifacts
 
 
 def stream(seed=0):

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from onebasin.devices import autocast, device_named, hardware, to_host
+from onebasin.machine.devices import autocast, device_named, hardware, to_host
 
 LIBRARY = Path(__file__).parents[2] / "workflow" / "onebasin"
 
@@ -13,7 +13,7 @@ LIBRARY = Path(__file__).parents[2] / "workflow" / "onebasin"
 def test_auto_is_the_gpu_of_a_machine_that_has_one(tmp_path, monkeypatch, there, found):
     for name in there:
         (tmp_path / name).touch()
-    monkeypatch.setattr("onebasin.devices.Path", lambda _: tmp_path)
+    monkeypatch.setattr("onebasin.machine.devices.Path", lambda _: tmp_path)
     assert device_named("auto") == found
 
 
@@ -46,4 +46,4 @@ def test_no_other_module_of_the_library_names_a_kind_of_gpu():
         # the keyword is PyHessian's
         if "cuda" in path.read_text().replace("cuda=images.is_cuda", "")
     }
-    assert named == {"devices.py"}
+    assert named == {"machine/devices.py"}

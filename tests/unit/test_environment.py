@@ -45,7 +45,7 @@ def test_the_conda_environment_has_the_same_versions():
 
 def test_building_the_graph_imports_neither_torch_nor_pandas():
     heavy = "{'torch', 'pandas', 'numpy', 'matplotlib'} & set(sys.modules)"
-    program = f"import sys, onebasin.experiment, onebasin.fingerprint, onebasin.registry; print({heavy})"
+    program = f"import sys, onebasin.config.experiment, onebasin.config.fingerprint, onebasin.registry; print({heavy})"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
 

@@ -10,21 +10,14 @@ from networks_for_tests import few_digits, like, permuted_copies, random_data, r
 from torch import nn
 from torch.nn import functional as F
 
-from onebasin import evaluation
 from onebasin.data import Data, Split
-from onebasin.evaluation import (
-    evaluate_merged,
-    interpolate,
-    interpolation_curves,
-    logits,
-    measure,
-    measure_many,
-    pairwise_barriers,
-    predict,
-    score,
-)
-from onebasin.merging import permuted_models
-from onebasin.models import Models, forward, mean
+from onebasin.models import objective
+from onebasin.measures.merged import evaluate_merged, predict
+from onebasin.measures.pairwise import interpolation_curves, pairwise_barriers
+from onebasin.merging.average import permuted_models
+from onebasin.models.objective import forward, logits, measure, measure_many, score
+from onebasin.models.stack import Models
+from onebasin.parameters import lerp, mean
 from onebasin.symmetry.apply import invert
 from onebasin.symmetry.permutations import Permutations
 
@@ -69,8 +62,8 @@ def test_the_size_of_a_batch_does_not_matter(monkeypatch, batch):
     models, data = random_mlps(1), random_data(test=50)
     expected = measure(models.network, models[0], data.test)
     calls = []
-    monkeypatch.setattr(evaluation, "VALUES", 5 * batch)
-    monkeypatch.setattr(evaluation, "forward", lambda *args: (calls.append(len(args[-1])), forward(*args))[1])
+    monkeypatch.setattr(objective, "VALUES", 5 * batch)
+    monkeypatch.setattr(objective, "forward", lambda *args: (calls.append(len(args[-1])), forward(*args))[1])
     assert measure(models.network, models[0], data.test) == pytest.approx(expected, rel=1e-6)
     assert len(calls) == math.ceil(50 / batch)
     assert max(calls) <= batch
@@ -165,9 +158,9 @@ def test_what_is_known_of_more_models_gives_the_same_numbers():
 def test_interpolation_is_exact_at_both_ends_and_linear_between_them():
     models = random_mlps(2)
     a, b = models[0], models[1]
-    assert same(interpolate(a, b, 0.0), a)
-    assert same(interpolate(a, b, 1.0), b)
-    for name, tensor in interpolate(a, b, 0.25).items():
+    assert same(lerp(a, b, 0.0), a)
+    assert same(lerp(a, b, 1.0), b)
+    for name, tensor in lerp(a, b, 0.25).items():
         torch.testing.assert_close(tensor, 0.75 * a[name] + 0.25 * b[name])
 
 
@@ -176,7 +169,7 @@ def test_points_on_a_curve_are_direct_evaluations_of_the_interpolated_models():
     curves = interpolation_curves(models, data, points=5)
     assert len(curves) == 2 * 3 * 5
     for row in curves.itertuples():
-        point = interpolate(models[row.model_a], models[row.model_b], row.weight_b)
+        point = lerp(models[row.model_a], models[row.model_b], row.weight_b)
         assert (row.loss, row.accuracy) == measure(models.network, point, data.split(row.split))
     for _, curve in curves.groupby(["split", "model_a", "model_b"]):
         assert curve["weight_b"].tolist() == [0, 0.25, 0.5, 0.75, 1]
@@ -230,7 +223,7 @@ def test_barriers_are_those_of_the_definition_on_models_evaluated_anew():
         ends = [measure(models.network, end, split) for end in (a, b)]
         loss_excess, accuracy_lost = [], []
         for weight in (0, 0.25, 0.5, 0.75, 1):
-            loss, accuracy = measure(models.network, interpolate(a, b, weight), split)
+            loss, accuracy = measure(models.network, lerp(a, b, weight), split)
             loss_excess.append(loss - (1 - weight) * ends[0][0] - weight * ends[1][0])
             accuracy_lost.append((1 - weight) * ends[0][1] + weight * ends[1][1] - accuracy)
         assert row.barrier_loss == pytest.approx(max(loss_excess), rel=1e-9, abs=1e-12)

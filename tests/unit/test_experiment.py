@@ -8,8 +8,7 @@ from hypothesis import strategies as st
 from snakemake.exceptions import WorkflowError
 from snakemake.utils import validate
 
-from onebasin.errors import OnebasinError
-from onebasin.experiment import (
+from onebasin.config.experiment import (
     Experiment,
     explain,
     plan_stacks,
@@ -19,11 +18,12 @@ from onebasin.experiment import (
     require_checkpoints,
     write_stacks,
 )
-from onebasin.repeated_keys import refuse_repeated_keys
+from onebasin.config.repeated_keys import refuse_repeated_keys
+from onebasin.errors import OnebasinError
 
 ROOT = Path(__file__).parents[2]
 SMALL = (ROOT / "tests" / "workflow" / "small.yaml").read_text()
-SCHEMA = ROOT / "workflow" / "schemas" / "config.schema.yaml"
+SCHEMA = ROOT / "workflow" / "onebasin" / "config" / "schema.yaml"
 CONFIG = yaml.safe_load((ROOT / "config" / "config.yaml").read_text())
 DIGITS = "experiments.digits_mlp"
 REMOVED = object()

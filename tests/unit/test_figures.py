@@ -15,7 +15,7 @@ from onebasin.errors import OnebasinError
 from onebasin.figures import style
 from onebasin.figures.pairwise_matrix import barrier_matrix
 from onebasin.registry import builtins
-from onebasin.tables import COLUMNS
+from onebasin.tables.collect import COLUMNS
 
 FIGURES = builtins("figure")
 

@@ -5,9 +5,9 @@ import pandas as pd
 import pytest
 import torch
 
-from onebasin import artifacts
 from onebasin.errors import OnebasinError
-from onebasin.files import read_sealed, remove_leftovers, replacing, write_sealed, write_sealed_row, write_text
+from onebasin.storage import artifacts
+from onebasin.storage.files import read_sealed, remove_leftovers, replacing, write_sealed, write_sealed_row, write_text
 
 
 def test_text_is_written_as_utf_8_with_unix_line_ends(tmp_path):

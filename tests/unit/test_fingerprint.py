@@ -1,7 +1,7 @@
 import pytest
 
-from onebasin import fingerprint as module
-from onebasin.fingerprint import fingerprint
+from onebasin.config import fingerprint as module
+from onebasin.config.fingerprint import fingerprint
 
 PROGRAM = {
     "script.py": "from engine.train import fit\n\nprint(fit(2))\n",
@@ -139,7 +139,7 @@ def test_modules_that_import_each_other_have_a_fingerprint(write):
 
 def test_every_module_of_the_library_that_a_search_uses_is_found():
     module_names = {file.stem for file in reachable("onebasin.matching.ste_mm")}
-    assert {"ste_mm", "weight", "assignment", "cost", "apply", "spec", "seeding"} <= module_names
+    assert {"ste_mm", "weight", "assignment", "cost", "apply", "spec"} <= module_names
     assert not {"figures", "tables", "claims", "merged"} & module_names
 
 

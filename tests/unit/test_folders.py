@@ -5,7 +5,7 @@ from PIL import Image
 
 from onebasin.data import make_data
 from onebasin.errors import OnebasinError
-from onebasin.vision import torchvision
+from onebasin.machine.vision import torchvision
 
 COLOURS = {"cat": (250, 10, 20), "dog": (30, 240, 60)}
 

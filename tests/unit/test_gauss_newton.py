@@ -10,12 +10,12 @@ from torch.func import functional_call
 
 from onebasin import seeding
 from onebasin.data import Split
-from onebasin.networks import build_network
-from onebasin.sharpness import gauss_newton
-from onebasin.sharpness.gauss_newton import hessian_diagonal, softmax_factors
-from onebasin.sharpness.hutchinson import hessian_trace, scaled_hessian_trace
-from onebasin.sharpness.measure import Sharpness
-from onebasin.sharpness.piecewise_linear import NotPiecewiseLinearError, piecewise_linear
+from onebasin.measures.sharpness import gauss_newton
+from onebasin.measures.sharpness.gauss_newton import hessian_diagonal, softmax_factors
+from onebasin.measures.sharpness.hutchinson import hessian_trace, scaled_hessian_trace
+from onebasin.measures.sharpness.measure import Sharpness
+from onebasin.measures.sharpness.piecewise_linear import NotPiecewiseLinearError, piecewise_linear
+from onebasin.networks.build import build_network
 
 CLASSES = 3
 

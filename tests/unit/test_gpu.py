@@ -8,31 +8,35 @@ import pytest
 import torch
 from networks_for_tests import coincide, like, permuted_copies, spec_of
 
-from onebasin import artifacts, training
-from onebasin.analysis.acceleration import compare_warm_start
-from onebasin.analysis.alignment import alignments
-from onebasin.analysis.anchored import anchored_barriers, match_to_anchor
-from onebasin.analysis.distance import distances
-from onebasin.analysis.landscape import landscape
-from onebasin.analysis.responses import responses
-from onebasin.analysis.singular import decompose, singular_values
-from onebasin.analysis.taylor import taylor_estimates
-from onebasin.analysis.truncation import truncation_barriers
 from onebasin.data import Data, digits, make_data
-from onebasin.evaluation import evaluate_merged, interpolation_curves
-from onebasin.jobs import prepare_torch
+from onebasin.machine.jobs import prepare_torch
 from onebasin.matching.search import run_search
 from onebasin.matching.weight import weight_matching
-from onebasin.merging import merge, permuted_models
-from onebasin.models import Models, new_network, one
-from onebasin.normalization import Settle
+from onebasin.measures.acceleration import compare_warm_start
+from onebasin.measures.alignment import alignments
+from onebasin.measures.anchored import anchored_barriers, match_to_anchor
+from onebasin.measures.distance import distances
+from onebasin.measures.landscape import landscape
+from onebasin.measures.merged import evaluate_merged
+from onebasin.measures.pairwise import interpolation_curves
+from onebasin.measures.responses import responses
+from onebasin.measures.sharpness.hessian import hessian_vector_product
+from onebasin.measures.sharpness.measure import Sharpness
+from onebasin.measures.singular import decompose, singular_values
+from onebasin.measures.taylor import taylor_estimates
+from onebasin.measures.truncation import truncation_barriers
+from onebasin.merging.average import merge, permuted_models
+from onebasin.merging.recalibration import Settle
+from onebasin.models.stack import Models
+from onebasin.networks.build import new_network
+from onebasin.parameters import one
 from onebasin.registry import resolve
 from onebasin.seeding import generator
-from onebasin.sharpness.hessian import hessian_vector_product
-from onebasin.sharpness.measure import Sharpness
+from onebasin.storage import artifacts
 from onebasin.symmetry.permutations import Permutations, load_permutations, save_permutations
 from onebasin.symmetry.spec import Spec
-from onebasin.training import train
+from onebasin.training import run as training
+from onebasin.training.run import train
 
 GPU = "cuda"
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU: torch.cuda.is_available() is false")

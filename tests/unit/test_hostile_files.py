@@ -15,13 +15,13 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from onebasin import artifacts
 from onebasin.data import Data, Split, load_data, save_data
 from onebasin.errors import OnebasinError
-from onebasin.files import write_text
+from onebasin.storage import artifacts
+from onebasin.storage.files import write_text
 from onebasin.symmetry.permutations import Permutations, load_permutations, save_permutations
 from onebasin.symmetry.spec import Axis, Group, Spec, load_spec, save_spec
-from onebasin.tables import read_csv
+from onebasin.tables.collect import read_csv
 
 SPEC = Spec((Group("1", 4, (Axis("1.weight", 0), Axis("2.weight", 1))),))
 IMAGES = Split(torch.arange(12, dtype=torch.uint8).reshape(3, 1, 2, 2), torch.tensor([0, 1, 1]))
@@ -388,7 +388,7 @@ def test_symmetries_are_what_was_saved_or_refused(folder, content):
 
 def test_a_file_the_reader_may_not_read_is_refused(tmp_path):
     program = (
-        "import os, sys\nfrom onebasin import artifacts\nfrom onebasin.errors import OnebasinError\n"
+        "import os, sys\nfrom onebasin.storage import artifacts\nfrom onebasin.errors import OnebasinError\n"
         "if os.getuid() == 0:\n    os.setuid(65534)\n"
         "try:\n    artifacts.load(sys.argv[1], 'model')\nexcept OnebasinError as error:\n    print(error)\n"
     )

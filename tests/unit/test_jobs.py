@@ -12,7 +12,7 @@ from onebasin import progress
 
 HEAD = (
     "import logging, sys, warnings, torch\nfrom onebasin.errors import OnebasinError\n"
-    "from onebasin.jobs import computing_job\n"
+    "from onebasin.machine.jobs import computing_job\n"
 )
 
 
@@ -85,7 +85,7 @@ def test_a_gpu_that_is_not_there_is_one_line(run):
 
 
 PEAKS = (
-    "from onebasin.jobs import peak_memory_mb as peak; before = peak(); "
+    "from onebasin.machine.jobs import peak_memory_mb as peak; before = peak(); "
     "torch.ones(50_000_000); print(before, peak() - before)"
 )
 
@@ -133,7 +133,8 @@ def test_a_bar_on_a_terminal_yields_every_item_and_logs_nothing(lines, monkeypat
 
 
 def test_a_job_that_does_not_compute_starts_without_torch(tmp_path):
-    program = "import sys\nfrom onebasin.jobs import job\nwith job(sys.argv[1]):\n    assert 'torch' not in sys.modules"
+    program = "import sys\nfrom onebasin.machine.jobs import job\n"
+    program += "with job(sys.argv[1]):\n    assert 'torch' not in sys.modules"
     environment = os.environ | {"PYTHONPATH": str(Path(onebasin.__file__).parents[1])}
     command = [sys.executable, "-c", program, str(tmp_path / "job.log")]
     subprocess.run(command, env=environment, check=True)

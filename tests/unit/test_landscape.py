@@ -6,10 +6,10 @@ import pytest
 import torch
 from networks_for_tests import few_digits, like, random_data, random_mlps, trained_mlps
 
-from onebasin.analysis.landscape import MARGIN, landscape
 from onebasin.errors import OnebasinError
-from onebasin.evaluation import interpolate, measure
-from onebasin.models import mean
+from onebasin.measures.landscape import MARGIN, landscape
+from onebasin.models.objective import measure
+from onebasin.parameters import lerp, mean
 
 
 def flat(parameters):
@@ -101,8 +101,8 @@ def three(a, b, c):
 @pytest.mark.parametrize(
     "degenerate",
     [
-        lambda a, b: three(a, b, interpolate(a, b, 0.5)),
-        lambda a, b: three(a, b, interpolate(a, b, -2.0)),
+        lambda a, b: three(a, b, lerp(a, b, 0.5)),
+        lambda a, b: three(a, b, lerp(a, b, -2.0)),
         lambda a, b: three(a, a, b),
         lambda a, b: three(a, b, a),
         lambda a, b: three(a, b, b),

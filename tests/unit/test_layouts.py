@@ -4,9 +4,9 @@ from networks_for_tests import stream
 from torch import nn
 
 from onebasin import seeding
-from onebasin.layouts import prefer_channels_last
-from onebasin.models import new_network
-from onebasin.symmetry.trace import trace
+from onebasin.machine.channels_last import prefer_channels_last
+from onebasin.networks.build import new_network
+from onebasin.symmetry.tracing.trace import trace
 
 SHAPE = (3, 8, 8)
 IMAGES = torch.randn(5, *SHAPE, generator=stream("layouts"))

@@ -4,9 +4,9 @@ import pytest
 import torch
 from networks_for_tests import few_digits, like, permuted_copies, random_mlps, same, spec_of, stream, trained_mlps
 
-from onebasin.evaluation import logits, measure
 from onebasin.matching.naive import naive
-from onebasin.merging import merge, permuted_models
+from onebasin.merging.average import merge, permuted_models
+from onebasin.models.objective import logits, measure
 from onebasin.symmetry.apply import compose, identity, invert, permute, random_permutations
 from onebasin.symmetry.permutations import Permutations
 

@@ -11,9 +11,10 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from onebasin import artifacts, seeding
+from onebasin import seeding
 from onebasin.errors import OnebasinError
-from onebasin.model_files import fitted, origin, read_model_file
+from onebasin.models.checkpoints import fitted, origin, read_model_file
+from onebasin.storage import artifacts
 
 
 @pytest.fixture
@@ -219,7 +220,7 @@ def test_tensors_that_fit_are_taken_as_they_are(network, tensors):
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_is_converted_exactly_and_said(network, tensors, dtype, caplog):
     half = {name: tensor.to(dtype) if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
-    with caplog.at_level("INFO", logger="onebasin.model_files"):
+    with caplog.at_level("INFO", logger="onebasin.models.checkpoints"):
         found = fitted(half, network, "model.pt")
     assert {name: tensor.dtype for name, tensor in found.items()} == {n: t.dtype for n, t in tensors.items()}
     assert all(torch.equal(found[name].to(dtype), half[name]) for name in half if half[name].is_floating_point())

@@ -1,20 +1,13 @@
 import pytest
 import torch
 
-from onebasin import artifacts
 from onebasin.errors import OnebasinError
-from onebasin.models import (
-    Models,
-    check_fit,
-    forward,
-    initial,
-    load_merged,
-    load_models,
-    mean,
-    new_network,
-    save_model,
-    stacked,
-)
+from onebasin.models.checkpoints import check_fit, load_merged, load_models, save_model
+from onebasin.models.objective import forward
+from onebasin.models.stack import Models, initial
+from onebasin.networks.build import new_network
+from onebasin.parameters import mean, stacked
+from onebasin.storage import artifacts
 
 SETTINGS = {"name": "mlp", "width": 5, "depth": 2}
 SHAPE, CLASSES = (1, 2, 3), 4

@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from onebasin.errors import OnebasinError
-from onebasin.networks import build_network
+from onebasin.networks.build import build_network
 from onebasin.seeding import global_rng
 
 CIFAR = (3, 32, 32)

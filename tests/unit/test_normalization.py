@@ -5,10 +5,12 @@ from torch import nn
 
 from onebasin import seeding
 from onebasin.data import Split
-from onebasin.merging import merge, permuted_models
-from onebasin.models import Models, forward, initial, mean, stacked
-from onebasin.networks import build_network
-from onebasin.normalization import BATCH, Settle, output_statistics, recompute, repair
+from onebasin.merging.average import merge, permuted_models
+from onebasin.merging.recalibration import BATCH, Settle, output_statistics, recompute, repair
+from onebasin.models.objective import forward
+from onebasin.models.stack import Models, initial
+from onebasin.networks.build import build_network
+from onebasin.parameters import mean, stacked
 from onebasin.symmetry.apply import random_permutations
 from onebasin.symmetry.permutations import Permutations
 from onebasin.symmetry.spec import Axis, Group, Spec

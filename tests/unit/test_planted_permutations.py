@@ -14,9 +14,10 @@ from onebasin.errors import OnebasinError
 from onebasin.matching.activation import activation_matching
 from onebasin.matching.c2m3 import c2m3
 from onebasin.matching.weight import weight_matching
-from onebasin.models import Models, mean
+from onebasin.models.stack import Models
+from onebasin.parameters import mean
 from onebasin.symmetry.apply import permute_stack
-from onebasin.symmetry.trace import trace
+from onebasin.symmetry.tracing.trace import trace
 
 SETTINGS = {
     weight_matching: {"max_rounds": 20, "first_sweep": "signal"},

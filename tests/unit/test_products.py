@@ -3,8 +3,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from onebasin import products
-from onebasin.products import add_product, fast_linear
+from onebasin.machine import matmul as products
+from onebasin.machine.matmul import add_product, fast_linear
 
 
 @pytest.fixture(autouse=True, params=["MKL", "oneDNN"])

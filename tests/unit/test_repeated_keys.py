@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
+from onebasin.config.repeated_keys import refuse_repeated_keys
 from onebasin.errors import OnebasinError
-from onebasin.repeated_keys import refuse_repeated_keys
 
 ROOT = Path(__file__).parents[2]
 SHIPPED = [

@@ -5,10 +5,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from onebasin import settings
-from onebasin.errors import OnebasinError
-from onebasin.registry import builtins
-from onebasin.settings import (
+from onebasin.config import settings
+from onebasin.config.settings import (
     data_settings,
     default_of,
     method_settings,
@@ -18,8 +16,10 @@ from onebasin.settings import (
     parse_setting,
     stage_settings,
 )
+from onebasin.errors import OnebasinError
+from onebasin.registry import builtins
 
-SCHEMA = Path(__file__).parents[2] / "workflow" / "schemas" / "config.schema.yaml"
+SCHEMA = Path(__file__).parents[2] / "workflow" / "onebasin" / "config" / "schema.yaml"
 
 
 def refusal(function, *arguments):

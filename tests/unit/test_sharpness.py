@@ -9,7 +9,7 @@ from torch.func import functional_call
 
 from onebasin import seeding
 from onebasin.errors import OnebasinError
-from onebasin.sharpness import hessian, hutchinson
+from onebasin.measures.sharpness import hessian, hutchinson
 
 
 def small_network(*widths, key=0, dtype=torch.float64):

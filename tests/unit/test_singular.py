@@ -5,9 +5,9 @@ import torch
 from networks_for_tests import random_convolutions, random_data, random_images, random_mlps, spec_of, stream
 from torch.nn import functional as F
 
-from onebasin.analysis.responses import responses
-from onebasin.analysis.singular import decompose, layer_of
-from onebasin.models import one
+from onebasin.measures.responses import responses
+from onebasin.measures.singular import decompose, layer_of
+from onebasin.parameters import one
 from onebasin.symmetry.apply import permute, random_permutations
 
 MAKERS = {"mlp": lambda: random_mlps(1, dtype=torch.float64), "convolutions": lambda: random_convolutions(1)}

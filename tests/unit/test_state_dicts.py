@@ -10,7 +10,7 @@ import torch
 from networks_for_tests import random_mlps, same
 
 from onebasin.errors import OnebasinError
-from onebasin.state_dicts import read_state_dict
+from onebasin.storage.state_dicts import read_state_dict
 
 STATE = random_mlps(1)[0]
 

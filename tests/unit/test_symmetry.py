@@ -8,10 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from onebasin import artifacts
 from onebasin.errors import OnebasinError
-from onebasin.models import forward, initial, stacked
+from onebasin.models.objective import forward
+from onebasin.models.stack import initial
 from onebasin.networks.mlp import mlp
+from onebasin.parameters import stacked
+from onebasin.storage import artifacts
 from onebasin.symmetry.apply import (
     compose,
     identity,
@@ -24,7 +26,7 @@ from onebasin.symmetry.apply import (
 from onebasin.symmetry.check import check
 from onebasin.symmetry.permutations import Permutations, check_indices, load_permutations, save_permutations
 from onebasin.symmetry.spec import Axis, Group, Spec
-from onebasin.symmetry.trace import trace
+from onebasin.symmetry.tracing.trace import trace
 
 ACTIVATIONS = [nn.ReLU, nn.Tanh, nn.GELU, nn.Sigmoid, nn.LeakyReLU]
 SIZES = st.lists(st.integers(1, 7), min_size=3, max_size=5)

@@ -7,9 +7,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from onebasin import summaries, tables
 from onebasin.errors import OnebasinError
-from onebasin.files import write_frame, write_sealed
+from onebasin.storage.files import write_frame, write_sealed
+from onebasin.tables import collect as tables
+from onebasin.tables import summaries
 
 
 def _merged(trials: int = 3, methods: tuple[str, ...] = ("naive", "ste_mm")) -> pd.DataFrame:

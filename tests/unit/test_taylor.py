@@ -6,10 +6,10 @@ import torch.nn.functional as F
 from networks_for_tests import like, random_convolutions, random_data, random_images, random_mlps
 from torch.func import functional_call
 
-from onebasin.analysis.taylor import directional_derivatives, excess_estimate, taylor_estimates
-from onebasin.evaluation import interpolate, measure
-from onebasin.models import stacked
-from onebasin.normalization import Settle
+from onebasin.measures.taylor import directional_derivatives, excess_estimate, taylor_estimates
+from onebasin.merging.recalibration import Settle
+from onebasin.models.objective import measure
+from onebasin.parameters import lerp, stacked
 
 MAKERS = {
     "mlp": lambda: (random_mlps(3, dtype=torch.float64), random_data(dtype=torch.float64)),
@@ -82,14 +82,14 @@ def test_what_is_measured_keeps_the_statistics_of_the_ends_and_what_is_recompute
     models, data, settle = made("batchnorm")
     losses = []
     for end in (0, 1):
-        mixed = interpolate(models[0], models[1], 0.25)
+        mixed = lerp(models[0], models[1], 0.25)
         own = {name: tensor[end] for name, tensor in models.parameters.items() if name not in models.weights}
         losses.append(measure(models.network, {**mixed, **own}, data.test)[0])
     ends = [measure(models.network, models[end], data.test)[0] for end in (0, 1)]
     line = 0.75 * ends[0] + 0.25 * ends[1]
     row = taylor_estimates(models.first(2), data.test, 5, settle).set_index("weight_b").loc[0.25]
     assert row["measured"] == pytest.approx(0.75 * losses[0] + 0.25 * losses[1] - line)
-    settled = measure(models.network, settle(interpolate(models[0], models[1], 0.25)), data.test)[0]
+    settled = measure(models.network, settle(lerp(models[0], models[1], 0.25)), data.test)[0]
     assert row["recomputed"] == pytest.approx(settled - line)
     assert abs(row["recomputed"] - row["measured"]) > 1e-4
 
@@ -100,7 +100,7 @@ def test_without_statistics_both_are_the_excess_of_the_line_between_the_models()
     ends = [measure(models.network, models[end], data.test)[0] for end in (0, 1)]
     assert table["weight_b"].tolist() == pytest.approx([1 / 3, 1 / 2, 2 / 3])  # the midpoint is none of the four points
     for row in table.itertuples():
-        loss = measure(models.network, interpolate(models[0], models[1], row.weight_b), data.test)[0]
+        loss = measure(models.network, lerp(models[0], models[1], row.weight_b), data.test)[0]
         assert (
             row.measured
             == row.recomputed

@@ -23,11 +23,11 @@ from torch.nn import functional as F
 
 from onebasin import seeding
 from onebasin.errors import OnebasinError
-from onebasin.symmetry import graph
 from onebasin.symmetry.apply import permute
 from onebasin.symmetry.check import check
 from onebasin.symmetry.spec import Axis, Fixed, Spec
-from onebasin.symmetry.trace import trace
+from onebasin.symmetry.tracing import graph
+from onebasin.symmetry.tracing.trace import trace
 
 
 def stream(seed=0):

@@ -5,13 +5,15 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from onebasin import artifacts, training
 from onebasin.data import Data, Split, batches
 from onebasin.errors import OnebasinError
-from onebasin.evaluation import measure
-from onebasin.models import initial, new_network
+from onebasin.models.objective import measure
+from onebasin.models.stack import initial
+from onebasin.networks.build import new_network
 from onebasin.seeding import generator
-from onebasin.training import HISTORY, lr_at, train
+from onebasin.storage import artifacts
+from onebasin.training import run as training
+from onebasin.training.run import HISTORY, lr_at, train
 
 NETWORK = {"name": "mlp", "width": 7, "depth": 2}
 ADAM = {"optimizer": "adam", "lr": 0.01, "weight_decay": 0.0, "batch": 9, "epochs": 3}
@@ -143,7 +145,7 @@ def test_the_model_that_diverges_is_the_one_that_is_named(tiny_data, monkeypatch
             network[1].bias.data.fill_(torch.inf)
         return network
 
-    monkeypatch.setattr("onebasin.training.new_network", spoiled)
+    monkeypatch.setattr("onebasin.training.run.new_network", spoiled)
     with pytest.raises(OnebasinError, match="loss of seed 2 is not finite in epoch 1"):
         train(NETWORK, tiny_data, ADAM, [1, 2, 3], ROOT)
 

@@ -4,14 +4,14 @@ import pytest
 import torch
 from networks_for_tests import few_digits, random_convolutions, random_mlps, spec_of, trained_mlps
 
-from onebasin.analysis.anchored import match_to_anchor
-from onebasin.analysis.singular import decompose
-from onebasin.analysis.truncation import kept_share, truncated, truncation_barriers
-from onebasin.evaluation import interpolation_curves, pairwise_barriers
 from onebasin.matching.weight import weight_matching
-from onebasin.merging import permuted_models
-from onebasin.models import one
-from onebasin.normalization import Settle
+from onebasin.measures.anchored import match_to_anchor
+from onebasin.measures.pairwise import interpolation_curves, pairwise_barriers
+from onebasin.measures.singular import decompose
+from onebasin.measures.truncation import kept_share, truncated, truncation_barriers
+from onebasin.merging.average import permuted_models
+from onebasin.merging.recalibration import Settle
+from onebasin.parameters import one
 from onebasin.symmetry.permutations import Permutations
 
 SETTINGS = {"max_rounds": 100, "first_sweep": "signal"}

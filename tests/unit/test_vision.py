@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from onebasin import vision
 from onebasin.errors import OnebasinError
-from onebasin.vision import torchvision
+from onebasin.machine import vision
+from onebasin.machine.vision import torchvision
 
 
 def write_idx(path, values):
@@ -57,8 +57,9 @@ def test_importing_again_is_harmless():
 
 @pytest.mark.parametrize("first", ["", "try:\n    import torchvision\nexcept RuntimeError:\n    pass\n"])
 def test_a_fresh_process_can_import_it_even_after_a_failed_import(first):
-    check = "from onebasin.vision import torchvision as t; t.extension, t.ops, t.io, t.utils, t.models, t.transforms.v2"
-    environment = {**os.environ, "PYTHONPATH": str(Path(vision.__file__).parents[1])}
+    check = "from onebasin.machine.vision import torchvision as t; "
+    check += "t.extension, t.ops, t.io, t.utils, t.models, t.transforms.v2"
+    environment = {**os.environ, "PYTHONPATH": str(Path(vision.__file__).parents[2])}
     done = subprocess.run([sys.executable, "-c", first + check], env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 

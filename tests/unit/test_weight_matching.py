@@ -23,7 +23,7 @@ from scipy.optimize import linear_sum_assignment
 from onebasin.matching import weight
 from onebasin.matching.cost import gains
 from onebasin.matching.weight import Matcher, weight_matching
-from onebasin.models import mean
+from onebasin.parameters import mean
 from onebasin.symmetry.apply import identity, invert, permute_stack
 from onebasin.symmetry.permutations import check_indices
 from onebasin.symmetry.spec import Axis, Group, Spec

@@ -8,7 +8,7 @@ import struct
 import pytest
 import yaml
 
-from onebasin import artifacts
+from onebasin.storage import artifacts
 
 DATA = [f"results/{name}/data.safetensors" for name in ("first", "second")]
 FLAG = "results/downloads/mnist.json"
@@ -45,7 +45,7 @@ def write_archives(folder, monkeypatch):
     site.mkdir()
     (site / "sitecustomize.py").write_text(
         "import sys\n\nif sys.orig_argv[-1].endswith(('download.py', 'data.py')):\n"
-        "    sys.path.insert(0, 'workflow')\n    from onebasin.vision import torchvision\n\n"
+        "    sys.path.insert(0, 'workflow')\n    from onebasin.machine.vision import torchvision\n\n"
         f"    torchvision.datasets.MNIST.resources = {sums!r}\n"
     )
     monkeypatch.setenv("PYTHONPATH", str(site))

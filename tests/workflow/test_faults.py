@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from onebasin import artifacts
+from onebasin.storage import artifacts
 
 pytestmark = pytest.mark.exhaustive
 

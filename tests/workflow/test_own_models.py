@@ -6,8 +6,9 @@ import safetensors.torch
 import torch
 import yaml
 
-from onebasin import artifacts, seeding
-from onebasin.networks import build_network
+from onebasin import seeding
+from onebasin.networks.build import build_network
+from onebasin.storage import artifacts
 
 NETWORK = {"name": "elsewhere:deep", "width": 6}
 SOURCE = """\

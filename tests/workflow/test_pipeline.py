@@ -7,8 +7,8 @@ import pytest
 import yaml
 from safetensors.torch import load_file
 
-from onebasin import artifacts
-from onebasin.tables import COLUMNS
+from onebasin.storage import artifacts
+from onebasin.tables.collect import COLUMNS
 
 README = Path(__file__).parents[2] / "README.md"
 METHODS = ("naive", "weight_matching", "ste", "ste_mm")

@@ -64,7 +64,7 @@ def test_a_setting_of_the_analysis_reruns_what_it_is_for(copied):
 
 
 def test_a_new_method_reruns_no_other(copied):
-    copied.edit("workflow/onebasin/registry.toml", "[figure]", "[figures_of_mine]\n\n[figure]")
+    copied.edit("workflow/onebasin/registry/figure.toml", "merged =", "# a comment\nmerged =")
     shutil.copy(copied.folder / "workflow/onebasin/matching/naive.py", copied.folder / "mine.py")
     copied.edit("small.yaml", "      naive: {}\n", '      naive: {}\n      own: {function: "mine:naive"}\n')
     assert rules(copied.planned(), "train", "match") == {"match_small_own"}

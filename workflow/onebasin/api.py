@@ -19,24 +19,26 @@ import pandas as pd
 import torch
 from torch import nn
 
-from onebasin import merging
+from onebasin.config.settings import data_settings, method_settings, needs_data, parse_named, stage_settings
 from onebasin.data import Data, make_data
 from onebasin.data import load_data as load_saved_data
 from onebasin.errors import OnebasinError
-from onebasin.evaluation import evaluate_merged, interpolation_curves, pairwise_barriers
 from onebasin.matching.search import run_search
-from onebasin.model_files import ModelFile, read_model_file, stack
-from onebasin.models import Models, forward, initial
-from onebasin.named_networks import Network, make_network
-from onebasin.normalization import Settle, keeps_statistics
+from onebasin.measures.merged import evaluate_merged
+from onebasin.measures.pairwise import interpolation_curves, pairwise_barriers
+from onebasin.merging import average as merging
+from onebasin.merging.recalibration import Settle, keeps_statistics
+from onebasin.models.checkpoints import ModelFile, read_model_file, stack
+from onebasin.models.objective import forward
+from onebasin.models.stack import Models, initial
+from onebasin.networks.named import Network, make_network
+from onebasin.parameters import Parameters
 from onebasin.registry import builtins, resolve
 from onebasin.seeding import generator
-from onebasin.settings import data_settings, method_settings, needs_data, parse_named, stage_settings
-from onebasin.symmetry.apply import Parameters
 from onebasin.symmetry.check import check as check_spec
 from onebasin.symmetry.permutations import Permutations, check_indices
 from onebasin.symmetry.spec import Spec
-from onebasin.symmetry.trace import trace as trace_module
+from onebasin.symmetry.tracing.trace import trace as trace_module
 
 
 def load_models(

@@ -39,7 +39,7 @@ snakemake.benchmark.BENCHMARK_INTERVAL_SHORT = 1
 
 try:
     refuse_repeated_keys(workflow.configfiles)
-    validate(config, "../schemas/config.schema.yaml")
+    validate(config, "../onebasin/config/schema.yaml")
     EXPERIMENTS = read_experiments(config)
     require_checkpoints(EXPERIMENTS, MODEL_FILE)
     DOWNLOADS = read_downloads(EXPERIMENTS)

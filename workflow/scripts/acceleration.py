@@ -1,10 +1,10 @@
 """Hold STE-MM with warm-started assignments against the same search without, for all models of a trial."""
 
-from onebasin.analysis.acceleration import compare_warm_start
 from onebasin.data import load_data
-from onebasin.files import write_sealed
-from onebasin.jobs import computing_job
-from onebasin.models import load_models
+from onebasin.machine.jobs import computing_job
+from onebasin.measures.acceleration import compare_warm_start
+from onebasin.models.checkpoints import load_models
+from onebasin.storage.files import write_sealed
 from onebasin.symmetry.spec import load_spec
 
 params = snakemake.params

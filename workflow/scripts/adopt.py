@@ -1,9 +1,11 @@
 """Take a checkpoint that was made elsewhere as a model of the experiment."""
 
 from onebasin.data import load_data
-from onebasin.jobs import computing_job
-from onebasin.model_files import fitted, origin, read_model_file
-from onebasin.models import Models, new_network, save_model, stacked
+from onebasin.machine.jobs import computing_job
+from onebasin.models.checkpoints import fitted, origin, read_model_file, save_model
+from onebasin.models.stack import Models
+from onebasin.networks.build import new_network
+from onebasin.parameters import stacked
 
 params = snakemake.params
 with computing_job(snakemake.log[0], **params.compute):

@@ -3,9 +3,9 @@
 import pandas as pd
 
 from onebasin import claims
-from onebasin.files import write_frame
-from onebasin.jobs import job
-from onebasin.tables import read_csv
+from onebasin.machine.jobs import job
+from onebasin.storage.files import write_frame
+from onebasin.tables.collect import read_csv
 
 with job(snakemake.log[0]):
     tables = {

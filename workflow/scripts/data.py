@@ -1,7 +1,7 @@
 """Make an experiment's data set, once for all its jobs."""
 
 from onebasin.data import make_data, save_data
-from onebasin.jobs import computing_job
+from onebasin.machine.jobs import computing_job
 
 params = snakemake.params
 with computing_job(snakemake.log[0], **params.compute):

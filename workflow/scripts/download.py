@@ -3,8 +3,8 @@
 import json
 
 from onebasin.data.downloads import fetch
-from onebasin.files import write_text
-from onebasin.jobs import job
+from onebasin.machine.jobs import job
+from onebasin.storage.files import write_text
 
 params = snakemake.params
 with job(snakemake.log[0]):

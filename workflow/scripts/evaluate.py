@@ -3,12 +3,13 @@
 import pandas as pd
 
 from onebasin.data import load_data
-from onebasin.evaluation import evaluate_merged, interpolation_curves, pairwise_barriers, predict
-from onebasin.files import write_sealed
-from onebasin.jobs import computing_job
-from onebasin.merging import permuted_models
-from onebasin.models import load_merged, load_models
-from onebasin.normalization import Settle
+from onebasin.machine.jobs import computing_job
+from onebasin.measures.merged import evaluate_merged, predict
+from onebasin.measures.pairwise import interpolation_curves, pairwise_barriers
+from onebasin.merging.average import permuted_models
+from onebasin.merging.recalibration import Settle
+from onebasin.models.checkpoints import load_merged, load_models
+from onebasin.storage.files import write_sealed
 from onebasin.symmetry.permutations import load_permutations
 from onebasin.symmetry.spec import load_spec
 

@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from onebasin.figures.style import save
-from onebasin.jobs import job
+from onebasin.machine.jobs import job
 from onebasin.registry import resolve
-from onebasin.tables import read_csv
+from onebasin.tables.collect import read_csv
 
 with job(snakemake.log[0]):
     tables = {Path(path).stem: read_csv(path, Path(path).stem) for path in snakemake.input}

@@ -2,16 +2,17 @@
 
 import pandas as pd
 
-from onebasin.analysis.alignment import alignments
-from onebasin.analysis.distance import distances
-from onebasin.analysis.singular import decompose
-from onebasin.analysis.taylor import taylor_estimates
 from onebasin.data import load_data
-from onebasin.files import write_sealed
-from onebasin.jobs import computing_job
-from onebasin.merging import permuted_models
-from onebasin.models import load_merged, load_models, one
-from onebasin.normalization import Settle
+from onebasin.machine.jobs import computing_job
+from onebasin.measures.alignment import alignments
+from onebasin.measures.distance import distances
+from onebasin.measures.singular import decompose
+from onebasin.measures.taylor import taylor_estimates
+from onebasin.merging.average import permuted_models
+from onebasin.merging.recalibration import Settle
+from onebasin.models.checkpoints import load_merged, load_models
+from onebasin.parameters import one
+from onebasin.storage.files import write_sealed
 from onebasin.symmetry.permutations import load_permutations
 from onebasin.symmetry.spec import load_spec
 

@@ -1,12 +1,12 @@
 """Measure the loss on the plane through the first three permuted models of a trial, by every method."""
 
-from onebasin.analysis.landscape import landscape
 from onebasin.data import load_data
-from onebasin.files import write_sealed
-from onebasin.jobs import computing_job
-from onebasin.merging import permuted_models
-from onebasin.models import load_models
-from onebasin.normalization import Settle
+from onebasin.machine.jobs import computing_job
+from onebasin.measures.landscape import landscape
+from onebasin.merging.average import permuted_models
+from onebasin.merging.recalibration import Settle
+from onebasin.models.checkpoints import load_models
+from onebasin.storage.files import write_sealed
 from onebasin.symmetry.permutations import load_permutations
 from onebasin.symmetry.spec import load_spec
 

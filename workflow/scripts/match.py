@@ -4,11 +4,11 @@ import re
 import time
 
 from onebasin.data import load_data
-from onebasin.files import write_sealed_row
-from onebasin.jobs import computing_job, peak_memory_mb
+from onebasin.machine.jobs import computing_job, peak_memory_mb
 from onebasin.matching.search import run_search, save_found
-from onebasin.models import load_models
+from onebasin.models.checkpoints import load_models
 from onebasin.registry import resolve
+from onebasin.storage.files import write_sealed_row
 from onebasin.symmetry.spec import load_spec
 
 params = snakemake.params

@@ -3,10 +3,10 @@
 from itertools import product
 
 from onebasin.data import load_data
-from onebasin.jobs import computing_job
-from onebasin.merging import merge, save_merged
-from onebasin.models import load_models
-from onebasin.normalization import Settle
+from onebasin.machine.jobs import computing_job
+from onebasin.merging.average import merge, save_merged
+from onebasin.merging.recalibration import Settle
+from onebasin.models.checkpoints import load_models
 from onebasin.symmetry.permutations import load_permutations
 from onebasin.symmetry.spec import load_spec
 

@@ -2,9 +2,9 @@
 
 import yaml
 
-from onebasin.files import write_frame, write_text
-from onebasin.jobs import job
-from onebasin.provenance import provenance
+from onebasin.machine.jobs import job
+from onebasin.machine.provenance import provenance
+from onebasin.storage.files import write_frame, write_text
 
 with job(snakemake.log[0]):
     write_frame(provenance(**snakemake.params.compute), snakemake.output[0])

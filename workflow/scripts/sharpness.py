@@ -5,10 +5,11 @@ from io import StringIO
 import pandas as pd
 
 from onebasin.data import load_data
-from onebasin.files import read_sealed, write_sealed
-from onebasin.jobs import computing_job
-from onebasin.models import load_merged, new_network
-from onebasin.sharpness.measure import Sharpness
+from onebasin.machine.jobs import computing_job
+from onebasin.measures.sharpness.measure import Sharpness
+from onebasin.models.checkpoints import load_merged
+from onebasin.networks.build import new_network
+from onebasin.storage.files import read_sealed, write_sealed
 
 params = snakemake.params
 with computing_job(snakemake.log[0], **params.compute) as device:

@@ -3,10 +3,10 @@
 import pandas as pd
 
 from onebasin.data import load_data
-from onebasin.files import write_sealed
-from onebasin.jobs import computing_job
-from onebasin.models import load_models
-from onebasin.sharpness.measure import Sharpness
+from onebasin.machine.jobs import computing_job
+from onebasin.measures.sharpness.measure import Sharpness
+from onebasin.models.checkpoints import load_models
+from onebasin.storage.files import write_sealed
 
 params = snakemake.params
 with computing_job(snakemake.log[0], **params.compute) as device:

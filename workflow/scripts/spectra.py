@@ -2,12 +2,12 @@
 
 import pandas as pd
 
-from onebasin.analysis.responses import responses
-from onebasin.analysis.singular import decompose, singular_values
 from onebasin.data import load_data
-from onebasin.files import write_sealed
-from onebasin.jobs import computing_job
-from onebasin.models import load_models
+from onebasin.machine.jobs import computing_job
+from onebasin.measures.responses import responses
+from onebasin.measures.singular import decompose, singular_values
+from onebasin.models.checkpoints import load_models
+from onebasin.storage.files import write_sealed
 
 params = snakemake.params
 with computing_job(snakemake.log[0], **params.compute) as device:

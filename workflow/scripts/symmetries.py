@@ -3,12 +3,12 @@
 import torch
 
 from onebasin.data import load_data
-from onebasin.jobs import computing_job
-from onebasin.models import new_network
+from onebasin.machine.jobs import computing_job
+from onebasin.networks.build import new_network
 from onebasin.seeding import generator
 from onebasin.symmetry.check import check
 from onebasin.symmetry.spec import save_spec
-from onebasin.symmetry.trace import trace
+from onebasin.symmetry.tracing.trace import trace
 
 params = snakemake.params
 with computing_job(snakemake.log[0], **params.compute):

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from onebasin import summaries
-from onebasin.files import write_frame
-from onebasin.jobs import job
-from onebasin.tables import collect
+from onebasin.machine.jobs import job
+from onebasin.storage.files import write_frame
+from onebasin.tables import summaries
+from onebasin.tables.collect import collect
 
 FORMATS = {".md": summaries.write_markdown, ".tex": summaries.write_latex, ".html": summaries.write_html}
 

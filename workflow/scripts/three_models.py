@@ -2,15 +2,15 @@
 
 import pandas as pd
 
-from onebasin.analysis.anchored import anchored_barriers, match_to_anchor, of_counts, without_anchor
 from onebasin.data import load_data
-from onebasin.files import write_sealed
-from onebasin.jobs import computing_job
-from onebasin.models import load_models
-from onebasin.normalization import Settle
+from onebasin.machine.jobs import computing_job
+from onebasin.measures.anchored import anchored_barriers, match_to_anchor, of_counts, without_anchor
+from onebasin.merging.recalibration import Settle
+from onebasin.models.checkpoints import load_models
 from onebasin.registry import resolve
+from onebasin.storage.files import write_sealed
 from onebasin.symmetry.spec import load_spec
-from onebasin.tables import collect
+from onebasin.tables.collect import collect
 
 params = snakemake.params
 with computing_job(snakemake.log[0], **params.compute) as device:

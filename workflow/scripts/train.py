@@ -5,10 +5,10 @@ import json
 from pathlib import Path
 
 from onebasin.data import load_data
-from onebasin.files import write_sealed
-from onebasin.jobs import computing_job
-from onebasin.models import save_model
-from onebasin.training import train
+from onebasin.machine.jobs import computing_job
+from onebasin.models.checkpoints import save_model
+from onebasin.storage.files import write_sealed
+from onebasin.training.run import train
 
 params = snakemake.params
 with computing_job(snakemake.log[0], **params.compute) as device:

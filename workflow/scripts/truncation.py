@@ -1,11 +1,11 @@
 """Match a trial's models by their dominant singular directions alone, and measure the barriers of the whole models."""
 
-from onebasin.analysis.truncation import truncation_barriers
 from onebasin.data import load_data
-from onebasin.files import write_sealed
-from onebasin.jobs import computing_job
-from onebasin.models import load_models
-from onebasin.normalization import Settle
+from onebasin.machine.jobs import computing_job
+from onebasin.measures.truncation import truncation_barriers
+from onebasin.merging.recalibration import Settle
+from onebasin.models.checkpoints import load_models
+from onebasin.storage.files import write_sealed
 from onebasin.symmetry.spec import load_spec
 
 params = snakemake.params

@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from onebasin.files import remove_leftovers
+from onebasin.storage.files import remove_leftovers
 
 HERE = Path.cwd()
 JOB_SCRIPTS = f"{HERE}/.snakemake/scripts/"

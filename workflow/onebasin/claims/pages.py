@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from onebasin.claims.verdicts import CONTRADICTED, INCONCLUSIVE, REPRODUCED, Interval, show
-from onebasin.files import write_text
+from onebasin.storage.files import write_text
 
 
 def write_rst(claims: pd.DataFrame, path: str | Path) -> None:

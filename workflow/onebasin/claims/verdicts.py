@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from onebasin import tables as contract
 from onebasin.claims.effects import Condition, Effect, MissingError, Tables, where
 from onebasin.claims.rules import EFFECTS, Claim, Rules
+from onebasin.tables import collect as contract
 
 REPRODUCED, CONTRADICTED, INCONCLUSIVE = "reproduced", "contradicted", "inconclusive"
 _DECIDING = (CONTRADICTED, INCONCLUSIVE, REPRODUCED)  # of several conditions, which one is the claim's verdict
@@ -32,11 +32,11 @@ def evaluate(rules: Rules, tables: Tables, experiments: Iterable[str] | None = N
 
     Args:
         rules: the claims, from `load`.
-        tables: the tables by the names of `onebasin.tables.COLUMNS`; those that no claim needs may be absent.
+        tables: the tables by the names of `onebasin.tables.collect.COLUMNS`; those that no claim needs may be absent.
         experiments: the experiments to judge by; all that occur in the tables, by name, if not given.
 
     Returns:
-        One row a claim and experiment with the columns of `onebasin.tables.COLUMNS["claims"]`. `effect`, `low` and
+        One row a claim and experiment with the columns of `tables.collect.COLUMNS["claims"]`. `effect`, `low` and
         `high` are those of the condition that decides, and NaN where nothing could be computed; `detail` then says what
         is missing.
 

@@ -59,7 +59,7 @@ def command(
     from onebasin.command.texts import barrier_table
     from onebasin.figures.interpolation import interpolation
     from onebasin.figures.style import save
-    from onebasin.files import write_frame
+    from onebasin.storage.files import write_frame
 
     opened = open_models(files, **opening, at_least=2)
     models, data = opened.models, opened.data

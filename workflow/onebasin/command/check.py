@@ -18,7 +18,7 @@ def command(network: str, input_shape: tuple[int, ...], classes: int) -> None:
     onebasin check torchvision.models:resnet18 --input 3,32,32
     """
     from onebasin import api
-    from onebasin.named_networks import make_network
+    from onebasin.networks.named import make_network
 
     module = make_network(network, input_shape, classes)
     spec = api.trace(module, input_shape)

@@ -18,9 +18,9 @@ def command(file: Path) -> None:
     """
     import torch
 
-    from onebasin import artifacts
-    from onebasin.model_files import read_header
-    from onebasin.state_dicts import read_state_dict
+    from onebasin.models.checkpoints import read_header
+    from onebasin.storage import artifacts
+    from onebasin.storage.state_dicts import read_state_dict
 
     header = read_header(file)
     if header is None:

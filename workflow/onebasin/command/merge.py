@@ -54,7 +54,7 @@ def command(
     from onebasin import api
     from onebasin.command.opening import open_models
     from onebasin.command.texts import merged_table
-    from onebasin.merging import save_merged
+    from onebasin.merging.average import save_merged
 
     opened = open_models(files, **opening, at_least=2)
     models, data = opened.models, opened.data

@@ -7,14 +7,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from onebasin import api, artifacts
+from onebasin import api
+from onebasin.config.settings import default_of
 from onebasin.data import Data
-from onebasin.devices import device_named
 from onebasin.errors import OnebasinError
-from onebasin.jobs import prepare_torch
-from onebasin.model_files import ModelFile, check_identities, checksum_of, identities, read_model_file
-from onebasin.models import Models
-from onebasin.settings import default_of
+from onebasin.machine.devices import device_named
+from onebasin.machine.jobs import prepare_torch
+from onebasin.models.checkpoints import ModelFile, check_identities, checksum_of, identities, read_model_file
+from onebasin.models.stack import Models
+from onebasin.storage import artifacts
 from onebasin.symmetry.permutations import Permutations, load_permutations
 from onebasin.symmetry.spec import Spec
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import click
 
-from onebasin.devices import NAMES
 from onebasin.errors import OnebasinError
+from onebasin.machine.devices import NAMES
 from onebasin.registry import function_of
 
 Command = Callable[..., Any]

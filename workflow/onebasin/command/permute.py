@@ -28,7 +28,7 @@ def command(file: Path, permutations: Path | None, seed: int | None, output: Pat
         raise click.UsageError("give either --permutations or --random")
     from onebasin import api
     from onebasin.command.opening import open_models
-    from onebasin.models import save_model
+    from onebasin.models.checkpoints import save_model
     from onebasin.seeding import generator
     from onebasin.symmetry.apply import random_permutations
     from onebasin.symmetry.permutations import Permutations

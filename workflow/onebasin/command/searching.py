@@ -21,7 +21,7 @@ def read_settings(method: str, given: Iterable[str], data: str | None, permutati
     if permutations:
         _refuse_options_of_a_search()
         return {}
-    from onebasin.settings import method_settings, needs_data, parse_setting
+    from onebasin.config.settings import method_settings, needs_data, parse_setting
 
     settings = method_settings(method, dict(map(parse_setting, given)))
     if data is None and needs_data(method):

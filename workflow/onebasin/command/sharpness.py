@@ -41,10 +41,10 @@ def command(
 
     from onebasin.command.opening import open_models
     from onebasin.command.texts import sharpness_table
-    from onebasin.files import write_frame
+    from onebasin.config.settings import stage_settings
+    from onebasin.measures.sharpness.measure import Sharpness
     from onebasin.progress import track
-    from onebasin.settings import stage_settings
-    from onebasin.sharpness.measure import Sharpness
+    from onebasin.storage.files import write_frame
 
     settings = stage_settings("sharpness", split=split, images=images, probes=probes)
     opened = open_models(files, **opening)

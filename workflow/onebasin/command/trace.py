@@ -24,7 +24,7 @@ def command(network: str, input_shape: tuple[int, ...], classes: int, output: Pa
         check_output(output, [], ".json")
     from onebasin import api
     from onebasin.command.texts import fixed_table, groups_table
-    from onebasin.named_networks import make_network
+    from onebasin.networks.named import make_network
     from onebasin.symmetry.spec import save_spec
 
     spec = api.trace(make_network(network, input_shape, classes), input_shape)

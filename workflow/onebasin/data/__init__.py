@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from onebasin import artifacts
 from onebasin.errors import OnebasinError
 from onebasin.registry import resolve
+from onebasin.storage import artifacts
 
 # What images of natural colours are normalised with: mean and standard deviation of ImageNet's pixels, per channel.
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

@@ -22,7 +22,7 @@ import torch
 
 from onebasin.data import IMAGENET_MEAN, IMAGENET_STD, Data, Split
 from onebasin.errors import OnebasinError
-from onebasin.vision import torchvision
+from onebasin.machine.vision import torchvision
 
 DATASETS = {"mnist": "MNIST", "fashion_mnist": "FashionMNIST", "cifar10": "CIFAR10", "cifar100": "CIFAR100"}
 

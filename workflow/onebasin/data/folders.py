@@ -7,7 +7,7 @@ import torch
 
 from onebasin.data import IMAGENET_MEAN, IMAGENET_STD, Data, Split
 from onebasin.errors import OnebasinError
-from onebasin.vision import torchvision
+from onebasin.machine.vision import torchvision
 
 
 def image_folder(root: str, size: int) -> Data:

@@ -2,5 +2,5 @@
 
     (tables) -> Figure
 
-found by its name in `registry.toml`, which says which tables it is drawn from.
+found by its name in `registry/figure.toml`, which says which tables it is drawn from.
 """

@@ -27,7 +27,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, SymmetricalLogLocator
 
 from onebasin.errors import OnebasinError
-from onebasin.files import replacing
+from onebasin.storage.files import replacing
 
 Tables = Mapping[str, pd.DataFrame]
 

@@ -2,5 +2,5 @@
 
     (models, spec, data, settings, generator) -> Permutations
 
-found by its name in `registry.toml`.
+found by its name in `registry/method.toml`.
 """

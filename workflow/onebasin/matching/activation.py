@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 
 from onebasin.data import Data
-from onebasin.devices import to_host
+from onebasin.machine.devices import to_host
 from onebasin.matching.assignment import Duals, solve
 from onebasin.matching.correlation import Correlations, correlations
-from onebasin.models import Models
+from onebasin.models.stack import Models
 from onebasin.symmetry.permutations import Permutations
 from onebasin.symmetry.spec import Spec
 

@@ -31,12 +31,12 @@ from numpy.polynomial import Polynomial
 from torch import Tensor
 
 from onebasin.data import Data
-from onebasin.devices import to_host
+from onebasin.machine.devices import to_host
+from onebasin.machine.matmul import add_product
 from onebasin.matching.assignment import Duals, solve
 from onebasin.matching.cost import units_of
 from onebasin.matching.weight import POOLED_SIZE
-from onebasin.models import Models
-from onebasin.products import add_product
+from onebasin.models.stack import Models
 from onebasin.progress import track
 from onebasin.symmetry.apply import Indices, identity, places_of
 from onebasin.symmetry.permutations import Permutations

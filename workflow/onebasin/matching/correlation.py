@@ -22,9 +22,9 @@ from torch.overrides import TorchFunctionMode
 
 from onebasin.data import Split
 from onebasin.errors import OnebasinError
+from onebasin.machine.matmul import add_product, fast_linear
 from onebasin.matching.cost import units_of
-from onebasin.models import Models
-from onebasin.products import add_product, fast_linear
+from onebasin.models.stack import Models
 from onebasin.progress import track
 from onebasin.symmetry.spec import Axis, Group, Spec
 

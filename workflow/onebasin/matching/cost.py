@@ -14,7 +14,7 @@ from collections.abc import Container, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from onebasin.products import add_product
+from onebasin.machine.matmul import add_product
 from onebasin.symmetry.apply import permute_tensor
 from onebasin.symmetry.spec import Axis, Group, Spec
 

@@ -12,10 +12,11 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.optim.adam import adam
 
-from onebasin.augmentation import augment
 from onebasin.data import Data, Split, batches
-from onebasin.models import forward, one
-from onebasin.symmetry.apply import Indices, Parameters, identity, permute
+from onebasin.data.augmentation import augment
+from onebasin.models.objective import forward
+from onebasin.parameters import Parameters, one
+from onebasin.symmetry.apply import Indices, identity, permute
 from onebasin.symmetry.spec import Spec
 
 ADAM: Any = {"beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "weight_decay": 0, "amsgrad": False, "maximize": False}

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from onebasin.data import Data
-from onebasin.models import Models
+from onebasin.models.stack import Models
 from onebasin.symmetry.apply import identity
 from onebasin.symmetry.permutations import Permutations
 from onebasin.symmetry.spec import Spec

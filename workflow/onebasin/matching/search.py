@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from onebasin.data import Data
-from onebasin.models import Models
+from onebasin.models.stack import Models
 from onebasin.seeding import generator
 from onebasin.symmetry.permutations import Permutations, save_permutations
 from onebasin.symmetry.spec import Spec

@@ -12,7 +12,8 @@ import torch
 from onebasin.data import Data
 from onebasin.matching.latents import Latents, combine, gradient_at, permuted, training_batches, with_reference
 from onebasin.matching.weight import Matcher
-from onebasin.models import Models, one
+from onebasin.models.stack import Models
+from onebasin.parameters import one
 from onebasin.progress import track
 from onebasin.symmetry.permutations import Permutations
 from onebasin.symmetry.spec import Spec

@@ -13,13 +13,14 @@ import torch
 from torch import Tensor
 
 from onebasin.data import Data
-from onebasin.devices import to_host
+from onebasin.machine.devices import to_host
 from onebasin.matching.assignment import Duals, solve
 from onebasin.matching.cost import Costs, kept_groups
 from onebasin.matching.latents import combine
-from onebasin.models import Models, one
+from onebasin.models.stack import Models
+from onebasin.parameters import Parameters, one
 from onebasin.progress import track
-from onebasin.symmetry.apply import Parameters, identity, permute_stack
+from onebasin.symmetry.apply import identity, permute_stack
 from onebasin.symmetry.permutations import Permutations
 from onebasin.symmetry.spec import Group, Spec
 

@@ -10,10 +10,11 @@ from torch.func import functional_call
 from torch.nn.modules.batchnorm import _NormBase
 
 from onebasin.errors import OnebasinError
+from onebasin.parameters import Parameters
 from onebasin.seeding import global_rng
-from onebasin.symmetry.apply import Parameters, permute
-from onebasin.symmetry.graph import copy_sharing_tensors
+from onebasin.symmetry.apply import permute
 from onebasin.symmetry.spec import Group, Spec
+from onebasin.symmetry.tracing.graph import copy_sharing_tensors
 
 TOLERANCE = 1e-9  # relative, in float64: rounding stays orders of magnitude below, a wrong axis far above
 

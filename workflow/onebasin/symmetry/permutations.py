@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
-from onebasin import artifacts
 from onebasin.errors import OnebasinError
+from onebasin.storage import artifacts
 from onebasin.symmetry.apply import Indices
 from onebasin.symmetry.spec import Spec
 

@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from onebasin.artifacts import require_facts
 from onebasin.errors import OnebasinError
-from onebasin.files import read_text, write_text
+from onebasin.storage.artifacts import require_facts
+from onebasin.storage.files import read_text, write_text
 
 
 @dataclass(frozen=True)

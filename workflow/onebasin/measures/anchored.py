@@ -1,0 +1,86 @@
+"""The three-model test: two models matched to a third, and the barrier between the two (Ito et al., ICLR 2025).
+
+A search that aligns models makes all of them fit each other; one that only finds a low path to the anchor does not. The
+anchor is the first model; of N models, every two of the others are tested.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Protocol
+
+import pandas as pd
+import torch
+
+from onebasin.data import Data
+from onebasin.matching.latents import with_reference
+from onebasin.measures.pairwise import interpolation_curves, pairwise_barriers
+from onebasin.merging.average import permuted_models
+from onebasin.merging.recalibration import Settle
+from onebasin.models.stack import Models
+from onebasin.seeding import generator
+from onebasin.symmetry.apply import Indices, compose, invert
+from onebasin.symmetry.permutations import Permutations
+from onebasin.symmetry.spec import Spec
+
+
+class Search(Protocol):
+    """What every method of `onebasin.matching` is."""
+
+    def __call__(
+        self, models: Models, spec: Spec, data: Data, settings: Mapping[str, Any], generator: torch.Generator
+    ) -> Permutations: ...
+
+
+def match_to_anchor(
+    search: Search, models: Models, spec: Spec, data: Data, settings: Mapping[str, Any], *key: int | str
+) -> Permutations:
+    """The permutations of all models when each but the first is matched to the first alone, which keeps its order.
+
+    Args:
+        search: a method for two models; a pair that it puts into an order of its own is brought into the first one's.
+        key: names the random streams, one a pair.
+    """
+    device = data.train.labels.device
+    found = [
+        in_order_of_first(search(pair(models, 0, model), spec, data, settings, generator(*key, model, device=device)))
+        for model in range(1, len(models))
+    ]
+    return Permutations(with_reference(spec, {name: torch.stack([own[name] for own in found]) for name in found[0]}))
+
+
+def anchored_barriers(
+    models: Models, spec: Spec, permutations: Permutations, data: Data, points: int, settle: Settle
+) -> pd.DataFrame:
+    """Barriers between the permuted models but the first: `split, model_a, model_b, barrier_loss, barrier_accuracy`."""
+    permuted = permuted_models(models, spec, permutations)
+    others = {name: tensor[1:] for name, tensor in permuted.parameters.items()}
+    return pairwise_barriers(
+        interpolation_curves(replace(permuted, parameters=others, seeds=models.seeds[1:]), data, points, settle)
+    )
+
+
+def in_order_of_first(permutations: Permutations) -> Indices:
+    """The permutation `[n]` per group of the second of two models that fits the first as it is."""
+    return compose(permutations.of(1), invert(permutations.of(0)))
+
+
+def pair(models: Models, first: int, second: int) -> Models:
+    """Two of the models."""
+    stack = {name: tensor[[first, second]] for name, tensor in models.parameters.items()}
+    return replace(models, parameters=stack, seeds=(models.seeds[first], models.seeds[second]))
+
+
+def without_anchor(barriers: pd.DataFrame, anchor: int | str) -> pd.DataFrame:
+    """Of the barriers of all pairs, those between models other than the anchor."""
+    ends = barriers[["model_a", "model_b"]].astype(str)
+    return barriers[(ends != str(anchor)).all(axis=1)]
+
+
+def of_counts(barriers: pd.DataFrame, models: Models, counts: Sequence[int]) -> pd.DataFrame:
+    """The barriers again for every count: those between its first models. No search here depends on the count."""
+    tables = []
+    for count in counts:
+        seeds = set(models.seeds[:count])
+        inside = barriers["model_a"].isin(seeds) & barriers["model_b"].isin(seeds)
+        tables.append(barriers[inside].assign(count=count))
+    return pd.concat(tables, ignore_index=True)

@@ -1,0 +1,111 @@
+"""Products of the Hessian of a network's mean cross-entropy with vectors, and what it takes to compute them.
+
+A split is taken in batches of consecutive images, weighted by their sizes, so that only one batch's graph is in memory.
+No Hessian is ever formed.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from onebasin.machine.matmul import fast_linear
+
+BATCH = 2048
+"""Images per batch: the graph of an MLP on that many takes some 100 MB; choose less for wide convolutional networks."""
+
+Vector = dict[str, Tensor]
+"""One tensor per trainable parameter, under its name and in its shape."""
+
+
+def hessian_vector_product(
+    network: nn.Module, images: Tensor, labels: Tensor, vector: Vector, batch: int = BATCH
+) -> Vector:
+    """Compute H v for one vector; for several on one batch, `hessian_operator` is faster.
+
+    Args:
+        network: as for `hessian_trace`; any floating-point type.
+        images: [n, c, h, w], on the network's device.
+        labels: [n], int64.
+        vector: a tensor per trainable parameter, keyed and shaped like `network.named_parameters()`.
+        batch: images whose graph is held at once.
+
+    Returns:
+        H v, keyed and shaped like `vector`.
+
+    Raises:
+        KeyError: `vector` lacks a trainable parameter.
+        ValueError: no images, a batch size below 1, or no trainable parameter.
+    """
+    total = {name: torch.zeros_like(p) for name, p in trainable(network).items()}
+    for share, some_images, some_labels in shares(images, labels, batch):
+        for name, part in hessian_operator(network, some_images, some_labels)(vector).items():
+            total[name].add_(part, alpha=share)
+    return total
+
+
+def hessian_operator(network: nn.Module, images: Tensor, labels: Tensor) -> Callable[[Vector], Vector]:
+    """Return the function v -> H v on one batch; the graph of the gradient is built once and lives as long as it does.
+
+    Reverse mode over this kept graph is the fastest way measured on a CPU. An MLP 64-512-512-512-10 on 360 images, one
+    thread: 16 ms a product, against 24 for forward over reverse, 23 with a new graph each time, and 18 to 22 for any
+    of them batched over probes (all with torch's own products).
+
+    Raises:
+        ValueError: no trainable parameter.
+    """
+    parameters = trainable(network)
+    with evaluating(network):
+        loss = F.cross_entropy(network(images), labels)
+        gradient = torch.autograd.grad(loss, list(parameters.values()), create_graph=True)
+
+    def product(vector: Vector) -> Vector:
+        along = [vector[name] for name in parameters]
+        parts = torch.autograd.grad(gradient, list(parameters.values()), along, retain_graph=True)
+        return dict(zip(parameters, parts, strict=True))
+
+    return product
+
+
+@contextmanager
+def evaluating(network: nn.Module) -> Iterator[None]:
+    """Eval mode, no accumulated gradients, gradients enabled and fast for the block; then everything as it was."""
+    modes = [(module, module.training) for module in network.modules()]
+    gradients = [(parameter, parameter.grad) for parameter in network.parameters()]
+    network.eval()
+    network.zero_grad(set_to_none=True)
+    try:
+        with torch.enable_grad(), fast_linear():
+            yield
+    finally:
+        for module, training in modes:
+            module.training = training
+        for parameter, gradient in gradients:
+            parameter.grad = gradient
+
+
+def shares(images: Tensor, labels: Tensor, batch: int) -> Iterator[tuple[float, Tensor, Tensor]]:
+    """The split as consecutive batches, each with its share of the images.
+
+    Raises:
+        ValueError: no images, not a label each, or a batch size below 1.
+    """
+    if len(images) == 0 or len(images) != len(labels) or batch < 1:
+        raise ValueError(f"sharpness needs images with a label each: {len(images)}, {len(labels)}, batches of {batch}")
+    for some_images, some_labels in zip(images.split(batch), labels.split(batch), strict=True):
+        yield len(some_images) / len(images), some_images, some_labels
+
+
+def trainable(network: nn.Module) -> dict[str, nn.Parameter]:
+    """The parameters that require a gradient; a ValueError if there are none."""
+    parameters = {name: p for name, p in network.named_parameters() if p.requires_grad}
+    if not parameters:
+        raise ValueError("sharpness needs a network with parameters that require a gradient")
+    return parameters
+
+
+def dot(left: Vector, right: Vector) -> float:
+    """The inner product of two vectors."""
+    return sum(torch.dot(part.flatten(), right[name].flatten()).item() for name, part in left.items())

@@ -1,0 +1,93 @@
+"""How sharp the loss is at models of one network: exactly where that can be had, estimated elsewhere."""
+
+import copy
+import logging
+import math
+from dataclasses import asdict
+
+import pandas as pd
+import torch
+from torch import nn
+
+from onebasin import seeding
+from onebasin.data import Split
+from onebasin.measures.sharpness.gauss_newton import hessian_diagonal
+from onebasin.measures.sharpness.hutchinson import Estimate, hessian_trace, scaled_hessian_trace, top_eigenvalue
+from onebasin.measures.sharpness.piecewise_linear import NotPiecewiseLinearError, PiecewiseLinear, piecewise_linear
+from onebasin.parameters import Parameters
+
+logger = logging.getLogger(__name__)
+
+VALUES = 2**18  # input values a pass of the exact diagonal: 85 images of CIFAR-10's shape, whose activations are held
+LAYERS = ("estimator", "layer", "value")
+
+
+class Sharpness:
+    """What is measured at models of one network on one split.
+
+    Both traces are exact where the network is piecewise linear in every parameter (`piecewise_linear`): their number
+    of probes and standard error are 0 then, and they are given layer by layer, too. Elsewhere they are estimated.
+
+    Attributes:
+        reason: why they are estimated; None where they are exact.
+    """
+
+    def __init__(self, network: nn.Module, split: Split, probes: int) -> None:
+        """Look at the network's graph.
+
+        Args:
+            network: gives the function; its own parameters do not matter and stay as they are.
+            split: the images and labels whose mean cross-entropy is meant.
+            probes: number of draws per estimated trace.
+        """
+        self.network, self.split, self.probes = network, split, probes
+        self.batch = max(2, min(len(split), VALUES // math.prod(split.images.shape[1:])))
+        self.graph: PiecewiseLinear | None = None
+        self.reason: str | None = None
+        example = torch.zeros(self.batch, *split.images.shape[1:], device=split.images.device)
+        try:
+            self.graph = piecewise_linear(network, example.to(split.images.dtype))
+        except NotPiecewiseLinearError as why:
+            self.reason = str(why)
+            logger.info("traces are estimated, as the network is not known to be piecewise linear: %s", why)
+
+    def at(self, parameters: Parameters, *key: int | str) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+        """Both traces, the top eigenvalue, and the traces by layer, at one model.
+
+        Args:
+            parameters: where to measure.
+            key: names the random streams.
+
+        Returns:
+            Two rows `estimator, value, standard_error, probes`; one row `value, residual`; and rows
+            `estimator, layer, value`, none where the traces are estimated. A layer is a module with parameters.
+        """
+        here = copy.deepcopy(self.network)
+        here.load_state_dict(parameters)
+        images, labels = self.split.images, self.split.labels
+        layers = self._by_layer(parameters)
+        if self.graph is None:
+            generator = seeding.generator(*key, "scaled_trace", device=labels.device)
+            estimates = {
+                "trace": hessian_trace(here, images, labels, self.probes, (*key, "trace")),
+                "scaled_trace": scaled_hessian_trace(here, images, labels, self.probes, generator),
+            }
+        else:
+            sums = layers.groupby("estimator", sort=False)["value"].sum()
+            estimates = {name: Estimate(float(sums.get(name, 0.0)), 0.0, 0) for name in ("trace", "scaled_trace")}
+        eigenvalue = top_eigenvalue(here, images, labels, (*key, "top_eigenvalue"))
+        traces = [{"estimator": name, **asdict(estimate)} for name, estimate in estimates.items()]
+        return pd.DataFrame(traces), pd.DataFrame([asdict(eigenvalue)]), layers
+
+    def _by_layer(self, parameters: Parameters) -> pd.DataFrame:
+        """The exact traces by layer: sums of H_ii, and of H_ii theta_i^2, over a module's own parameters."""
+        rows: dict[tuple[str, str], float] = {}
+        if self.graph is not None:
+            diagonal = hessian_diagonal(self.graph, parameters, self.split.images, self.batch)
+            for name, entries in diagonal.items():
+                layer, exact = name.rpartition(".")[0], entries.double()
+                scaled = exact * parameters[name].double() ** 2
+                for estimator, value in (("trace", exact), ("scaled_trace", scaled)):
+                    rows[estimator, layer] = rows.get((estimator, layer), 0.0) + float(value.sum())
+        ordered = sorted(rows.items(), key=lambda row: row[0][0] != "trace")
+        return pd.DataFrame([(*key, value) for key, value in ordered], columns=[*LAYERS])

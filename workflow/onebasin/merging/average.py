@@ -1,0 +1,31 @@
+"""Merging: the plain average of permuted models, weights 1/N (Ito et al. 2025, section on merging many models)."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from onebasin.merging.recalibration import Settle
+from onebasin.models.stack import Models
+from onebasin.parameters import Parameters, mean
+from onebasin.storage import artifacts
+from onebasin.symmetry.apply import permute_stack
+from onebasin.symmetry.permutations import Permutations
+from onebasin.symmetry.spec import Spec
+
+
+def permuted_models(models: Models, spec: Spec, permutations: Permutations) -> Models:
+    """The models, each with its units in their new order; every one computes what it computed before."""
+    indices = permutations.to(models.device).indices  # those of a file are on the CPU
+    return replace(models, parameters=permute_stack(models.parameters, spec, indices))
+
+
+def merge(models: Models, spec: Spec, permutations: Permutations, settle: Settle | None = None) -> Parameters:
+    """The average of the models after permuting each, and then settled (if given); one model's parameters."""
+    permuted = permuted_models(models, spec, permutations)
+    average = mean(permuted.parameters)
+    return settle(average, settle.statistics([permuted[i] for i in range(len(permuted))])) if settle else average
+
+
+def save_merged(path: str | Path, merged: Parameters, models: Models, method: str, trial: int, **facts: Any) -> None:
+    """Write a merged model (artifact of kind `merged`), with the models and the method that it is from, and `facts`."""
+    artifacts.save(path, "merged", merged, method=method, trial=trial, models=models.seeds, **facts)

@@ -1,0 +1,1 @@
+"""Models: N networks of one architecture as a stack, how they are run, what they are judged by, and their files."""

@@ -1,0 +1,253 @@
+"""Deriving the permutation symmetries of a network from its graph.
+
+Every axis of every parameter and buffer begins as a set of free units. The operations of the graph are followed in the
+order in which they run; the rule of each says which axes have to be permuted alike and which have to stay, and
+`layout` keeps account. What is still free in the end may be permuted, and is a group. The network is followed in
+evaluation and in training mode, so that what is found holds in both.
+"""
+
+import operator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.export import ExportedProgram
+from torch.export.graph_signature import InputKind, InputSpec, OutputKind
+from torch.fx import Node
+
+from onebasin.errors import OnebasinError
+from onebasin.symmetry.spec import Axis, Fixed, Group, Spec
+from onebasin.symmetry.tracing.call import Axes, Call
+from onebasin.symmetry.tracing.graph import capture
+from onebasin.symmetry.tracing.layout import Layout, Units, equate, extent, fix, fixed, free, free_units, resolve
+from onebasin.symmetry.tracing.operations import rule_of
+
+State = dict[str, Axes]
+"""The layouts of parameters and buffers by their names in the state dict; those of tied ones are one object."""
+
+
+def trace(module: nn.Module, example_input: Tensor) -> Spec:
+    """The permutation groups of a network, and which axes stay as they are, with the reason.
+
+    It fails closed: an axis is fixed unless its permutation is known to leave the function unchanged.
+
+    Args:
+        module: any network whose forward pass takes the same way for all inputs of one shape. It is left as it is.
+        example_input: a batch `[n, ...]` that the module accepts in training mode, too; its values do not matter.
+
+    Raises:
+        OnebasinError: the network cannot be captured as a graph.
+    """
+    state = _state(module)
+    used: dict[int, str] = {}
+    for training in (False, True):
+        _follow(capture(module, example_input, training), state, used)
+    met = {name: axes for first in used.values() for name, axes in state.items() if axes is state[first]}
+    _leave_one_group_a_place(met)
+    return Spec(tuple(_groups(met)), tuple(_fixed(state, met)))
+
+
+def _state(module: nn.Module) -> State:
+    """A layout of new units for every axis of every tensor."""
+    layouts: dict[tuple[Any, ...], Axes] = {}
+    state: State = {}
+    for name, tensor in module.state_dict(keep_vars=True).items():
+        if isinstance(tensor, Tensor):
+            memory = tensor.data_ptr() or id(tensor)
+            new = Axes(map(free, tensor.shape))
+            state[name] = layouts.setdefault((memory, tensor.shape, tensor.stride()), new)
+            if not (tensor.is_floating_point() or tensor.is_complex()):
+                _fix_all(state[name], "it holds whole numbers")
+    return state
+
+
+def _fix_all(axes: Iterable[Layout], reason: str) -> None:
+    for layout in axes:
+        fix(layout, reason)
+
+
+# Following the graph
+
+
+def _follow(program: ExportedProgram, state: State, used: dict[int, str]) -> None:
+    """Restrict the layouts of the state as the graph demands; add what it uses to `used`, in that order."""
+    inputs = {spec.arg.name: spec for spec in program.graph_signature.input_specs}
+    values: dict[Node, Any] = {}  # an `Axes`, a list of them, or None for what is no tensor
+    for node in program.graph.nodes:
+        for argument in node.all_input_nodes:
+            name = inputs[argument.name].target if argument.name in inputs else None
+            if name in state:
+                used.setdefault(id(state[name]), name)
+        if node.op == "placeholder":
+            values[node] = _beginning(node, inputs[node.name], state)
+        elif node.op == "call_function" and node.target is operator.getitem:
+            values[node] = values[node.args[0]][node.args[1]]
+        elif node.op == "call_function":
+            values[node] = _apply(node, values)
+        elif node.op == "get_attr":  # the graph of a control flow operation
+            values[node] = None
+    results = {node.name: axes for node, axes in values.items()}
+    for spec in program.graph_signature.output_specs:
+        axes = results.get(getattr(spec.arg, "name", ""))
+        if isinstance(axes, Axes):
+            if spec.kind is OutputKind.BUFFER_MUTATION and spec.target in state:
+                for old, new in zip(state[spec.target], axes, strict=True):
+                    equate(old, new, f"the network changes the buffer {spec.target}")
+            else:
+                _fix_all(axes, "output of the network")
+
+
+def _beginning(node: Node, spec: InputSpec, state: State) -> Axes | None:
+    if spec.target in state and spec.kind in (InputKind.PARAMETER, InputKind.BUFFER):
+        return state[spec.target]
+    reason = "input of the network" if spec.kind is InputKind.USER_INPUT else f"{spec.target} is not in the state dict"
+    tensor = node.meta["val"]
+    return Axes(fixed(size, reason) for size in tensor.shape) if isinstance(tensor, Tensor) else None
+
+
+def _apply(node: Node, values: Mapping[Node, Any]) -> Any:
+    """The layouts of what an operation returns."""
+    value = node.meta.get("val")
+    returned = list(value) if isinstance(value, tuple | list) else [value]
+    shapes = [tuple(one.shape) if isinstance(one, Tensor) else None for one in returned]
+    if any(isinstance(size, torch.SymInt) for shape in shapes for size in shape or ()):
+        raise OnebasinError(f"{_place(node)} returns a tensor whose shape depends on values; use torch.where instead")
+    results = _by_rule(node, values, shapes) or _unknown(node, values, shapes)
+    return results if isinstance(value, tuple | list) else results[0]
+
+
+Shapes = list[tuple[int, ...] | None]  # None for what is no tensor
+
+
+def _by_rule(node: Node, values: Mapping[Node, Any], shapes: Shapes) -> list[Axes] | None:
+    rule = rule_of(node.target)
+    if rule is None or None in shapes:
+        return None
+    call = Call(_name(node), _place(node), _arguments(node, values), [shape for shape in shapes if shape is not None])
+    try:
+        results = rule(call)
+    except NotImplementedError:
+        return None
+    return results if [axes.shape for axes in results] == shapes else None
+
+
+def _unknown(node: Node, values: Mapping[Node, Any], shapes: Shapes) -> list[Axes | None]:
+    """An operation that may do anything: all that it gets stays as it is, then so does what it returns."""
+    inputs = [] if _name(node).startswith("_assert") else [values[argument] for argument in node.all_input_nodes]
+    reason = f"the symmetry of {_place(node)} is not known" if inputs else f"{_place(node)} makes a constant"
+    for given in inputs:
+        for axes in given if type(given) is list else [given]:
+            _fix_all(axes or (), reason)
+    return [None if shape is None else Axes(fixed(size, reason) for size in shape) for shape in shapes]
+
+
+def _name(node: Node) -> str:
+    """The operation's name: `conv2d`."""
+    target: Any = node.target
+    return target.name().removeprefix("aten::").partition(".")[0] if hasattr(target, "name") else str(target)
+
+
+def _place(node: Node) -> str:
+    """The operation and the module that calls it: `conv2d (features.0)`."""
+    modules = [path for path, _ in node.meta.get("nn_module_stack", {}).values()]
+    module = modules[-1].partition("@")[0] if modules else ""
+    return f"{_name(node)} ({module})" if module else _name(node)
+
+
+def _arguments(node: Node, values: Mapping[Node, Any]) -> dict[str, Any]:
+    """The arguments by name, in the order of the operation's schema, tensors as layouts."""
+
+    def valued(argument: Any) -> Any:
+        if isinstance(argument, Node):
+            return values[argument]
+        return [valued(one) for one in argument] if isinstance(argument, list | tuple) else argument
+
+    operation: Any = node.target
+    arguments = {}
+    for position, argument in enumerate(operation._schema.arguments):
+        if position < len(node.args):
+            arguments[argument.name] = valued(node.args[position])
+        elif argument.name in node.kwargs:
+            arguments[argument.name] = valued(node.kwargs[argument.name])
+        elif argument.has_default_value():
+            arguments[argument.name] = argument.default_value
+    return arguments
+
+
+# Reading the result
+
+
+def _leave_one_group_a_place(state: Mapping[str, Axes]) -> None:
+    """Fix what a spec cannot say: of the free factors of a block, only the one with most to move may stay."""
+    crowded = True
+    while crowded:
+        crowded = False
+        blocks = [
+            (block, f"axis {axis} of {name}")
+            for name, axes in state.items()
+            for axis, layout in enumerate(axes)
+            for block in resolve(layout)
+        ]
+        uses = Counter(units for block, _ in blocks for units in free_units(block))
+        for block, where in blocks:
+            present = free_units(block)
+            if len(present) > 1:
+                crowded = True
+                kept = max(present, key=uses.__getitem__)  # the outermost of equals
+                others = [units for units in present if units is not kept]
+                kept.note = kept.note or f"moved in blocks, inside of which nothing moves ({where})"
+                for units in others or present:  # one set twice, as in an outer product, cannot move at all
+                    units.reason = f"would move the same places as another group ({where})"
+
+
+def _groups(state: Mapping[str, Axes]) -> Iterator[Group]:
+    axes_of: dict[Units, list[Axis]] = {}
+    for name, axes in state.items():
+        for number, layout in enumerate(axes):
+            offset = 0
+            for block in resolve(layout):
+                for units in free_units(block):
+                    position = block.index(units)
+                    outer, inner = extent(block[:position]), extent(block[position + 1 :])
+                    _add(axes_of.setdefault(units, []), Axis(name, number, offset, outer, inner), units.size)
+                offset += extent(block)
+    makers = Counter(_module(acts[0].tensor) for acts in axes_of.values())
+    for units, acts in axes_of.items():
+        name = _module(acts[0].tensor)
+        if makers[name] > 1:
+            end = acts[0].offset + acts[0].length(units.size)
+            name += f"[{':, ' * acts[0].axis}{acts[0].offset}:{end}]"
+        yield Group(name, units.size, tuple(acts))
+
+
+def _add(acts: list[Axis], axis: Axis, units: int) -> None:
+    """Append where a group acts, as another round of the last if it goes on where that ends."""
+    if acts:
+        last = acts[-1]
+        if Axis(last.tensor, last.axis, last.offset + last.length(units), axis.outer, last.inner) == axis:
+            acts[-1] = Axis(last.tensor, last.axis, last.offset, last.outer + axis.outer, last.inner)
+            return
+    acts.append(axis)
+
+
+def _module(tensor: str) -> str:
+    """What makes the units of the axes that a tensor is the first to have."""
+    return tensor.removesuffix(".weight")
+
+
+def _fixed(state: Mapping[str, Axes], met: Mapping[str, Axes]) -> Iterator[Fixed]:
+    """Every axis that does not move at all its places, or not in every way that there is."""
+    for name, axes in state.items():
+        for number, layout in enumerate(axes):
+            blocks = resolve(layout)
+            staying = [block for block in blocks if not free_units(block)]
+            notes = [units.note for block in blocks for units in free_units(block) if units.note]
+            reasons = [units.reason for block in staying for units in block if units.reason]
+            if name not in met and sum(map(extent, blocks)) > 1:
+                yield Fixed(name, number, "the network does not use it")
+            elif sum(map(extent, staying)) > 1:
+                yield Fixed(name, number, (reasons or ["each of its places is treated differently"])[0])
+            elif notes:
+                yield Fixed(name, number, notes[0])

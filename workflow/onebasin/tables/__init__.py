@@ -1,0 +1,1 @@
+"""Tables: what the jobs measured, collected, and summed up for readers."""

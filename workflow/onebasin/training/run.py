@@ -1,0 +1,211 @@
+"""Training: one model a seed, one after the other in one process.
+
+Every model has its own initialisation, its own order of the data and its own augmentation, all named by its seed, and
+is trained as if it were alone: its bits do not depend on the company.
+"""
+
+import copy
+import logging
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from onebasin.data import Data, batches
+from onebasin.data.augmentation import augment
+from onebasin.errors import OnebasinError
+from onebasin.machine.devices import autocast
+from onebasin.machine.matmul import fast_linear
+from onebasin.models.objective import measure
+from onebasin.models.stack import Models, initial
+from onebasin.networks.build import new_network
+from onebasin.parameters import Parameters, stacked
+from onebasin.progress import track
+from onebasin.seeding import generator
+from onebasin.storage import artifacts
+
+logger = logging.getLogger(__name__)
+
+OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {"adam": torch.optim.Adam, "sgd": torch.optim.SGD}
+HISTORY = ("seed", "epoch", "lr", "train_loss", "train_accuracy", "validation_loss", "validation_accuracy")
+
+
+def train(
+    network_settings: Mapping[str, Any],
+    data: Data,
+    settings: Mapping[str, Any],
+    seeds: Sequence[int],
+    root: int,
+    states: Sequence[Path | None] | None = None,
+    key: str = "",
+) -> tuple[Models, pd.DataFrame]:
+    """Train one model a seed; keep its last epoch, or its best on the validation split (test data select nothing).
+
+    Args:
+        network_settings: the network's name and arguments.
+        settings: `optimizer`, its `lr`, `weight_decay` and (SGD) `momentum`, `batch`, `epochs`; and if wanted
+            `schedule` (`lr_at`), `augmentation` (`onebasin.data.augmentation`), `select` (`last` or `validation`),
+            `precision` (`bf16`: autocast on a GPU; the weights stay float32), `compile`, `save_every` epochs.
+        seeds: the models' seeds; the stack has this order.
+        root: the experiment's seed.
+        states: a file a seed, where a training that is killed can go on from; the caller removes them in the end.
+        key: what a state must have been written for. With a state of anything else, or one that is damaged, a
+            training starts over and the log says why.
+
+    Returns:
+        The models, and the history, a row an epoch: `seed, epoch, lr` (at its start), `train_loss, train_accuracy`
+        (means over the epoch, as it went), `validation_loss, validation_accuracy` (NaN without a validation split).
+
+    Raises:
+        OnebasinError: the loss of a model is no longer finite, or there is no validation split to select by.
+    """
+    trained, history = [], []
+    for seed, state in zip(seeds, [None] * len(seeds) if states is None else states, strict=True):
+        run = _Run(network_settings, data, settings, seed, root)
+        if state is not None and os.path.lexists(state):
+            try:
+                run.resume(state, key)
+            except OnebasinError as error:  # nothing is lost but time
+                logger.warning("training seed %d starts over: %s", seed, error)
+                run = _Run(network_settings, data, settings, seed, root)  # the other may have read half of it
+        every = settings.get("save_every", 0)
+        for epoch in track(range(run.epoch, settings["epochs"]), f"training seed {seed}", settings["epochs"]):
+            run.train_epoch()
+            if state is not None and (epoch + 1 == settings["epochs"] or (every and (epoch + 1) % every == 0)):
+                run.save(state, key)
+        trained.append(run.selected())
+        history += run.history
+    models = Models(run.network.eval(), stacked(trained), tuple(seeds), data.input_shape)
+    return models, pd.DataFrame(history, columns=[*HISTORY])
+
+
+def lr_at(settings: Mapping[str, Any], epoch: float) -> float:
+    """The learning rate: constant, or with `schedule` linear, from 0 to `lr` at `peak` epochs and to 0 at the end.
+
+    `schedule.update` says whether it changes every `epoch` (as released with STE-MM, where the first epoch therefore
+    runs at 0) or every `step`.
+    """
+    schedule = settings.get("schedule")
+    if not schedule:
+        return float(settings["lr"])
+    return float(settings["lr"] * np.interp(epoch, [0, schedule["peak"], settings["epochs"]], [0, 1, 0]))
+
+
+class _Run:
+    """One training: the network, its optimiser, its random streams, and what has been seen so far."""
+
+    def __init__(
+        self, network_settings: Mapping[str, Any], data: Data, settings: Mapping[str, Any], seed: int, root: int
+    ) -> None:
+        self.data, self.settings, self.seed = data, settings, seed
+        self.device = data.train.labels.device
+        network = new_network(network_settings, data.input_shape, data.classes, root, "initialisation", seed)
+        self.network = network.to(self.device).train()
+        self._forward = torch.compile(self.network) if settings.get("compile") else self.network
+        momentum = {"momentum": settings.get("momentum", 0.0)} if settings["optimizer"] == "sgd" else {}
+        self.optimizer = OPTIMIZERS[settings["optimizer"]](
+            self.network.parameters(), lr=settings["lr"], weight_decay=settings["weight_decay"], fused=True, **momentum
+        )
+        self.streams = {
+            name: generator(root, name, seed, device=self.device) for name in ("data order", "augmentation")
+        }
+        self.history: list[tuple[float, ...]] = []
+        self.best: tuple[float, Parameters] | None = None
+        if settings.get("select") == "validation":
+            data.split("validation")
+
+    @property
+    def epoch(self) -> int:
+        """How many epochs have been trained."""
+        return len(self.history)
+
+    def train_epoch(self) -> None:
+        """Train one more epoch, and measure the validation split where there is one."""
+        total, lr = torch.zeros(2, device=self.device), lr_at(self.settings, self.epoch)
+        steps = -(-len(self.data.train) // self.settings["batch"])
+        order = batches(len(self.data.train), self.settings["batch"], self.streams["data order"])
+        for step, chosen in enumerate(order):
+            by_step = (self.settings.get("schedule") or {}).get("update") == "step"
+            rate = lr_at(self.settings, self.epoch + step / steps) if by_step else lr
+            for group in self.optimizer.param_groups:
+                group["lr"] = rate
+            total += self._step(self.data.train.images[chosen], self.data.train.labels[chosen])
+        loss, accuracy = (total / len(self.data.train)).tolist()
+        if not torch.isfinite(total).all():
+            raise OnebasinError(
+                f"training: the loss of seed {self.seed} is not finite in epoch {self.epoch + 1}; lower training.lr"
+            )
+        self.history.append((self.seed, self.epoch + 1, lr, loss, accuracy, *self._validate()))
+
+    def _step(self, images: Tensor, labels: Tensor) -> Tensor:
+        """One optimiser step; the sum of the losses and the number of right answers `[2]` before it."""
+        if self.settings.get("augmentation"):
+            images = augment(images, self.settings["augmentation"], self.streams["augmentation"], self.data.black)
+        with autocast(self.device, self.settings.get("precision", "float32")), fast_linear():
+            logits = self._forward(images)
+        loss = F.cross_entropy(logits.float(), labels)
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()
+        right = (logits.detach().argmax(dim=1) == labels).sum()
+        return torch.stack([loss.detach() * len(labels), right])
+
+    def _validate(self) -> tuple[float, float]:
+        if self.data.validation is None:
+            return float("nan"), float("nan")
+        loss, accuracy = measure(self.network, initial(self.network), self.data.validation)
+        self.network.train()
+        if self.settings.get("select") == "validation" and (self.best is None or loss < self.best[0]):
+            self.best = loss, copy.deepcopy(initial(self.network))
+        return loss, accuracy
+
+    def selected(self) -> Parameters:
+        """The parameters to keep: the last, or those with the least validation loss."""
+        return initial(self.network) if self.best is None else self.best[1]
+
+    def save(self, path: Path, key: str) -> None:
+        """Write everything that the rest of the training depends on."""
+        tensors = {f"network.{name}": tensor for name, tensor in initial(self.network).items()}
+        tensors |= {f"stream.{name}": stream.get_state() for name, stream in self.streams.items()}
+        for number, state in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{number}.{name}": t for name, t in state.items() if isinstance(t, Tensor)}
+        if self.best is not None:
+            tensors |= {f"best.{name}": tensor for name, tensor in self.best[1].items()}
+        best = None if self.best is None else self.best[0]
+        artifacts.save(path, "training_state", tensors, key=key, history=self.history, best=best)
+
+    def resume(self, path: Path, key: str) -> None:
+        """Go on from where `save` was called.
+
+        Raises:
+            OnebasinError: the state is damaged, or not of a training for this `key`; this object is of no use then.
+        """
+        artifact = artifacts.load(path, "training_state", ("history", "best"), {"key": key})
+        try:
+            self._restore(artifact)
+        except (KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
+            raise OnebasinError(f"{path}: not a state of this training ({type(error).__name__})") from error
+
+    def _restore(self, artifact: artifacts.Artifact) -> None:
+        parts: dict[str, dict[str, Tensor]] = {"network": {}, "stream": {}, "optimizer": {}, "best": {}}
+        for name, tensor in artifact.tensors.items():
+            part, _, rest = name.partition(".")
+            parts[part][rest] = tensor
+        self.network.load_state_dict(parts["network"])
+        for name, state in parts["stream"].items():
+            self.streams[name].set_state(state)
+        states: dict[int, dict[str, Tensor]] = {}
+        for name, tensor in parts["optimizer"].items():
+            number, _, rest = name.partition(".")
+            states.setdefault(int(number), {})[rest] = tensor
+        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": states})
+        self.history = [tuple(row) for row in artifact.facts["history"]]
+        if artifact.facts["best"] is not None:
+            best = {name: tensor.to(self.device) for name, tensor in parts["best"].items()}
+            self.best = artifact.facts["best"], best
