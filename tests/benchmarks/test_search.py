@@ -82,7 +82,7 @@ def _threads():
 @functools.cache
 def digits_on(device: str) -> Data:
     data = digits()
-    training, test = (Split(part.images.to(device), part.labels.to(device)) for part in (data.train, data.test))
+    training, test = (Split(part.inputs.to(device), part.targets.to(device)) for part in (data.train, data.test))
     return Data(training, test, data.classes)
 
 
@@ -105,7 +105,7 @@ def models_on(device: str, width: int, count: int) -> tuple[Models, Spec]:
 def batch_of(step: int, device: str) -> Split:
     data = digits_on(device).train
     chosen = torch.randperm(len(data), generator=torch.Generator().manual_seed(step))[: STE_MM["batch"]].to(device)
-    return Split(data.images[chosen], data.labels[chosen])
+    return Split(data.inputs[chosen], data.targets[chosen])
 
 
 # a search, step by step
@@ -141,7 +141,7 @@ def textbook_steps(models: Models, spec: Spec, steps: int, device: str) -> list[
     seconds = []
     for step in range(steps):
         batch, start = batch_of(step, device), now(device)
-        search.step(batch.images, batch.labels)
+        search.step(batch.inputs, batch.targets)
         seconds.append(now(device) - start)
     return seconds
 

@@ -36,7 +36,7 @@ def test_traces(benchmark, name):
     network_settings, data_settings, probes, batch, device = CASES[name]
     data = make_data(data_settings).to(device)
     network = new_network(network_settings, data.input_shape, data.classes, "bench").to(device).eval()
-    parameters, images, labels = network.state_dict(), data.test.images, data.test.labels
+    parameters, images, labels = network.state_dict(), data.test.inputs, data.test.targets
     sharpness = Sharpness(network, data.test, probes)
     memory = {}
 

@@ -73,7 +73,7 @@ def trained() -> tuple[Models, list[float], int]:
     models = Models(run.network.eval(), stacked(weights), tuple(range(COUNT)), images().input_shape)
     batch = images().train.first(TRAINING["batch"])
     with FlopCounterMode(display=False) as counter:
-        _Run(NETWORK, images(), TRAINING, 0, 0)._step(batch.images, batch.labels)
+        _Run(NETWORK, images(), TRAINING, 0, 0)._step(batch.inputs, batch.targets)
     return models, seconds, counter.get_total_flops()
 
 

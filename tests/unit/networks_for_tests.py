@@ -81,7 +81,9 @@ def coincide(planted, found) -> bool:
 
 def few_digits(train=400, test=200) -> Data:
     data = _digits()
-    return Data(*(Split(s.images[:n], s.labels[:n]) for s, n in ((data.train, train), (data.test, test))), data.classes)
+    return Data(
+        *(Split(s.inputs[:n], s.targets[:n]) for s, n in ((data.train, train), (data.test, test))), data.classes
+    )
 
 
 @functools.cache

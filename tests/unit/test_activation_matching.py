@@ -113,8 +113,8 @@ def test_the_size_of_a_batch_does_not_matter():
 def test_it_takes_the_first_images_of_the_training_set_and_no_other():
     models, data = random_mlps(3, widths=(8, 7)), random_data(train=24)
     few = run(models, data, images=9)
-    data.train.images[9:] += 3
-    data.test.images[:] += 3
+    data.train.inputs[9:] += 3
+    data.test.inputs[:] += 3
     assert same(few.indices, run(models, data, images=9).indices)
     assert not same(few.indices, run(models, data).indices)
 

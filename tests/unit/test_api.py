@@ -165,7 +165,7 @@ def test_batch_norm_statistics_are_measured_anew_or_asked_for():
     settled = onebasin.merge(models, spec, found, data, images=100)
     network = small_cnn()
     network.load_state_dict(plain)
-    features = network[0](data.train.images[:100])
+    features = network[0](data.train.inputs[:100])
     torch.testing.assert_close(settled["1.running_mean"], features.mean(dim=(0, 2, 3)), rtol=1e-4, atol=1e-5)
 
 
@@ -189,7 +189,7 @@ def test_a_spec_of_ones_own_is_proven_or_refused():
 def test_data_are_named_as_in_the_configuration_or_are_a_file_or_a_folder(tmp_path):
     assert len(onebasin.load_data("digits:test_fraction=0.5").test) == 899
     save_data(tmp_path / "data.safetensors", few_digits())
-    assert torch.equal(onebasin.load_data(tmp_path / "data.safetensors").test.images, few_digits().test.images)
+    assert torch.equal(onebasin.load_data(tmp_path / "data.safetensors").test.inputs, few_digits().test.inputs)
     for split in ("train", "test"):
         for label in ("cats", "dogs"):
             (tmp_path / "photos" / split / label).mkdir(parents=True)
@@ -199,7 +199,7 @@ def test_data_are_named_as_in_the_configuration_or_are_a_file_or_a_folder(tmp_pa
 
 def few_classes():
     data = few_digits()
-    return Data(data.train, Split(data.test.images, data.test.labels), classes=11)
+    return Data(data.train, Split(data.test.inputs, data.test.targets), classes=11)
 
 
 class Doubles(nn.Module):

@@ -34,7 +34,7 @@ def one_by_one(images, crop, draws):
     for image, (down, right, mirrored) in zip(images, draws.tolist(), strict=True):
         turned = functional.horizontal_flip(image) if mirrored else image
         moved.append(functional.crop(functional.pad(turned, crop), crop - down, crop - right, height, width))
-    return normalised(torch.stack(moved)).train.images
+    return normalised(torch.stack(moved)).train.inputs
 
 
 @given(size=st.tuples(st.integers(1, 9), st.integers(1, 9)), crop=st.integers(0, 4), flip=st.booleans(), seed=SEEDS)
@@ -42,7 +42,7 @@ def test_a_batch_is_augmented_as_torchvision_augments_one_image(size, crop, flip
     images = pixels(5, *size)
     data, settings = normalised(images), {"crop": crop, "flip": flip}
     expected = one_by_one(images, crop, draw(5, settings, stream(seed)))
-    assert torch.equal(augment(data.train.images, settings, stream(seed), data.black), expected)
+    assert torch.equal(augment(data.train.inputs, settings, stream(seed), data.black), expected)
 
 
 def test_every_shift_and_both_sides_come_up_about_equally_often():
@@ -64,7 +64,7 @@ def test_images_of_a_batch_are_moved_apart_from_each_other():
 
 @pytest.mark.parametrize("settings", [{}, {"crop": 0, "flip": False}])
 def test_without_settings_nothing_happens(settings):
-    images = normalised(pixels()).train.images
+    images = normalised(pixels()).train.inputs
     assert torch.equal(augment(images, settings, stream(), BLACK), images)
 
 
@@ -76,7 +76,7 @@ def test_only_what_is_asked_for_is_drawn():
 
 
 def test_an_augmentation_is_a_function_of_the_generators_state():
-    images, generator = normalised(pixels(20)).train.images, stream(5)
+    images, generator = normalised(pixels(20)).train.inputs, stream(5)
     first, second = (augment(images, CROP_AND_FLIP, generator, BLACK) for _ in range(2))
     torch.manual_seed(3)
     assert torch.equal(augment(images, CROP_AND_FLIP, stream(5), BLACK), first)
@@ -85,14 +85,14 @@ def test_an_augmentation_is_a_function_of_the_generators_state():
 
 
 def test_the_images_given_are_left_as_they_are():
-    images = normalised(pixels()).train.images
+    images = normalised(pixels()).train.inputs
     before = images.clone()
     augment(images, CROP_AND_FLIP, stream(), BLACK)
     assert torch.equal(images, before)
 
 
 def test_a_stack_of_models_gets_what_each_would_get_alone():
-    images = normalised(pixels(12)).train.images.unflatten(0, (3, 4))
+    images = normalised(pixels(12)).train.inputs.unflatten(0, (3, 4))
     draws = torch.cat([draw(4, CROP_AND_FLIP, stream(model)) for model in range(3)])
     together = move(images.flatten(0, 1), draws, BLACK).view_as(images)
     for model in range(3):

@@ -193,7 +193,7 @@ def test_a_random_copy_computes_the_same_in_another_order(folder):
     run("permute", "0.safetensors", "--random", "7", "-o", "copy.safetensors")
     copy, original = onebasin.load_models(["copy.safetensors"]), trained_mlps()
     assert not torch.equal(copy[0]["1.weight"], original[0]["1.weight"])
-    images = few_digits().test.images
+    images = few_digits().test.inputs
     original.network.load_state_dict(original[0])
     copy.network.load_state_dict(copy[0])
     torch.testing.assert_close(copy.network(images), original.network(images), rtol=1e-4, atol=1e-4)

@@ -49,7 +49,7 @@ def by_hand(models, images):
 
 @pytest.mark.parametrize("batch", [1, 7, 24, 100])
 def test_streamed_correlations_are_those_of_one_big_batch(batch):
-    models, images = random_mlps(3, widths=(4, 3), dtype=torch.float64), random_data(dtype=torch.float64).train.images
+    models, images = random_mlps(3, widths=(4, 3), dtype=torch.float64), random_data(dtype=torch.float64).train.inputs
     found = correlations(models, spec_of(models), split_of(images), batch)
     for name, activations in zip(("1", "3"), by_hand(models, images), strict=True):
         assert_correlations(found[name], activations)
@@ -147,7 +147,7 @@ def test_units_that_no_layer_reads_are_seen_where_they_are_made():
         networks = [Transposed() for _ in range(3)]
     models = Models(networks[0], stacked([*map(initial, networks)]), (0, 1, 2), (1, 1, 5))
     spec = Spec((Group("encoder", 4, (Axis("encoder.weight", 0), Axis("encoder.bias", 0))),))
-    images = random_data().train.images
+    images = random_data().train.inputs
     made = [network.encoder(images.flatten(1)).detach().T for network in networks]
     assert_correlations(correlations(models, spec, split_of(images), 10)["encoder"], made)
 
@@ -163,7 +163,7 @@ def test_several_readers_of_a_group_add_their_samples():
         networks = [Residual(nn.Linear(5, 4), nn.Linear(4, 4), nn.Linear(4, 3)) for _ in range(2)]
     models = Models(networks[0], stacked([*map(initial, networks)]), (0, 1), (1, 1, 5))
     spec = Spec((Group("0", 4, (Axis("0.weight", 0), Axis("1.weight", 0), Axis("1.weight", 1), Axis("2.weight", 1))),))
-    images = random_data().train.images
+    images = random_data().train.inputs
     read = [seen_by_hooks(networks, images, layer) for layer in (1, 2)]
     both = [torch.cat([one.T, other.T], dim=1) for one, other in zip(*read, strict=True)]
     assert_correlations(correlations(models, spec, split_of(images), 10)["0"], both)
@@ -198,7 +198,7 @@ def test_no_images_are_refused():
 
 def test_images_and_models_that_are_not_numbers_are_refused():
     data = random_data()
-    data.train.images[3, 0, 0, 2] = float("nan")
+    data.train.inputs[3, 0, 0, 2] = float("nan")
     assert "NaN or infinity in group 1 of model 0" in refusal(random_mlps(2), data.train)
     models = random_mlps(2)
     models.parameters["3.weight"][1, 0, 0] = float("inf")

@@ -30,16 +30,16 @@ def test_digits_have_the_shapes_and_types_that_a_data_set_has():
     assert data.input_shape == (1, 8, 8)
     assert data.classes == 10
     for split in (data.split("train"), data.split("test")):
-        assert split.images.shape == (len(split), 1, 8, 8)
-        assert split.images.dtype == torch.float32
-        assert split.labels.dtype == torch.int64
+        assert split.inputs.shape == (len(split), 1, 8, 8)
+        assert split.inputs.dtype == torch.float32
+        assert split.targets.dtype == torch.int64
 
 
 def test_digits_are_scaled_to_the_unit_interval():
     data = digits()
     for split in (data.train, data.test):
-        assert split.images.min() == 0
-        assert split.images.max() == 1
+        assert split.inputs.min() == 0
+        assert split.inputs.max() == 1
 
 
 def test_every_digit_is_in_one_of_the_splits_with_its_label():
@@ -47,20 +47,20 @@ def test_every_digit_is_in_one_of_the_splits_with_its_label():
     labelled = torch.cat(
         [torch.from_numpy(original.images).flatten(1) / 16, torch.from_numpy(original.target)[:, None]], 1
     )
-    images = torch.cat([data.train.images, data.test.images]).flatten(1).double()
-    labels = torch.cat([data.train.labels, data.test.labels])
+    images = torch.cat([data.train.inputs, data.test.inputs]).flatten(1).double()
+    labels = torch.cat([data.train.targets, data.test.targets])
     assert rows(torch.cat([images, labels[:, None]], 1)) == rows(labelled)
 
 
 def test_digits_are_stratified():
     data = digits(test_fraction=0.2)
-    everyone = data.train.labels.bincount() + data.test.labels.bincount()
-    assert (data.test.labels.bincount() - 0.2 * everyone).abs().max() < 1
+    everyone = data.train.targets.bincount() + data.test.targets.bincount()
+    assert (data.test.targets.bincount() - 0.2 * everyone).abs().max() < 1
 
 
 def test_the_seed_decides_the_split():
-    assert torch.equal(digits(seed=1).test.images, digits(seed=1).test.images)
-    assert rows(digits(seed=1).test.images) != rows(digits(seed=2).test.images)
+    assert torch.equal(digits(seed=1).test.inputs, digits(seed=1).test.inputs)
+    assert rows(digits(seed=1).test.inputs) != rows(digits(seed=2).test.inputs)
 
 
 @pytest.mark.parametrize("settings", [{"test_fraction": 0.001}, {"test_fraction": 0.999}, {"seed": 2**32}])
@@ -71,9 +71,9 @@ def test_a_split_that_cannot_be_made_is_one_line(settings):
 
 
 def test_the_global_generators_do_not_decide_the_split():
-    before = digits().test.images
+    before = digits().test.inputs
     torch.manual_seed(7)
-    assert torch.equal(digits().test.images, before)
+    assert torch.equal(digits().test.inputs, before)
 
 
 def pixels(count, channels=3):
@@ -87,22 +87,22 @@ def test_a_part_of_the_training_set_can_be_held_out():
     data, whole = make_data({"name": "digits", "validation_fraction": 0.1}), digits()
     assert len(data.train) + len(data.validation) == len(whole.train)
     assert len(data.split("validation")) == 144
-    assert torch.equal(data.test.images, whole.test.images)
-    images = torch.cat([data.train.images, data.validation.images]).flatten(1)
-    labels = torch.cat([data.train.labels, data.validation.labels])[:, None]
-    expected = torch.cat([whole.train.images.flatten(1), whole.train.labels[:, None]], 1)
+    assert torch.equal(data.test.inputs, whole.test.inputs)
+    images = torch.cat([data.train.inputs, data.validation.inputs]).flatten(1)
+    labels = torch.cat([data.train.targets, data.validation.targets])[:, None]
+    expected = torch.cat([whole.train.inputs.flatten(1), whole.train.targets[:, None]], 1)
     assert rows(torch.cat([images, labels], 1)) == rows(expected)
 
 
 def test_the_validation_split_is_stratified():
     data, whole = hold_out(digits(), 0.25, seed=0), digits()
-    assert (data.validation.labels.bincount() - 0.25 * whole.train.labels.bincount()).abs().max() < 1
+    assert (data.validation.targets.bincount() - 0.25 * whole.train.targets.bincount()).abs().max() < 1
 
 
 def test_the_validation_seed_decides_what_is_held_out():
     def held(seed):
         settings = {"name": "digits", "validation_fraction": 0.1, "validation_seed": seed}
-        return rows(make_data(settings).validation.images)
+        return rows(make_data(settings).validation.inputs)
 
     assert held(1) == held(1)
     assert held(1) != held(2)
@@ -111,7 +111,7 @@ def test_the_validation_seed_decides_what_is_held_out():
 def test_without_a_fraction_nothing_is_held_out():
     data = make_data({"name": "digits", "validation_fraction": 0.0, "validation_seed": 3})
     assert data.validation is None
-    assert torch.equal(data.train.images, digits().train.images)
+    assert torch.equal(data.train.inputs, digits().train.inputs)
     with pytest.raises(OnebasinError, match="validation_fraction"):
         data.split("validation")
 
@@ -131,29 +131,29 @@ def test_pixels_are_scaled_and_normalised_by_channel():
     data = pixels(6)
     ready = hold_out(data, 0.5, seed=0).to("cpu")
     functional = torchvision.transforms.v2.functional
-    expected = functional.normalize(data.test.images.float() / 255, data.mean, data.std)
-    assert torch.equal(ready.test.images, expected)
+    expected = functional.normalize(data.test.inputs.float() / 255, data.mean, data.std)
+    assert torch.equal(ready.test.inputs, expected)
     for name in ("train", "validation"):
-        assert ready.split(name).images.dtype == torch.float32
+        assert ready.split(name).inputs.dtype == torch.float32
     assert ready.input_shape == data.input_shape
 
 
 def test_float_images_are_left_as_they_are():
     data = digits()
-    assert torch.equal(data.to("cpu").train.images, data.train.images)
+    assert torch.equal(data.to("cpu").train.inputs, data.train.inputs)
 
 
 def test_black_is_what_becomes_of_a_black_pixel():
     data = pixels(4)
-    data.train.images[:, :, 0, 0] = 0
+    data.train.inputs[:, :, 0, 0] = 0
     ready = data.to("cpu")
-    assert torch.equal(ready.black.expand(4, 3), ready.train.images[:, :, 0, 0])
+    assert torch.equal(ready.black.expand(4, 3), ready.train.inputs[:, :, 0, 0])
     assert digits().black.tolist() == [0.0]
 
 
 def test_one_mean_and_deviation_serve_all_channels():
     data = Data(pixels(4).train, pixels(4).test, 2, mean=(0.5,), std=(0.25,)).to("cpu")
-    assert torch.equal(data.train.images, (pixels(4).train.images / 255 - 0.5) / 0.25)
+    assert torch.equal(data.train.inputs, (pixels(4).train.inputs / 255 - 0.5) / 0.25)
     assert data.black.tolist() == [-2.0, -2.0, -2.0]
 
 
@@ -168,12 +168,12 @@ def test_pixels_stay_pixels_in_the_file(tmp_path):
     again, expected = load_data(tmp_path / "data.safetensors"), data.to("cpu")
     assert (again.classes, again.mean, again.std) == (2, data.mean, data.std)
     for name in ("train", "validation", "test"):
-        assert torch.equal(again.split(name).images, expected.split(name).images)
-        assert torch.equal(again.split(name).labels, expected.split(name).labels)
+        assert torch.equal(again.split(name).inputs, expected.split(name).inputs)
+        assert torch.equal(again.split(name).targets, expected.split(name).targets)
 
 
 def test_data_are_loaded_by_name_with_their_settings():
-    assert torch.equal(make_data({"name": "digits", "seed": 3}).test.images, digits(seed=3).test.images)
+    assert torch.equal(make_data({"name": "digits", "seed": 3}).test.inputs, digits(seed=3).test.inputs)
 
 
 def test_a_users_data_are_loaded_by_module_and_name(tmp_path, monkeypatch):
@@ -221,5 +221,5 @@ def test_a_data_set_comes_back_from_its_file(tmp_path):
     assert again.classes == data.classes
     assert again.validation is None
     for name in ("train", "test"):
-        assert torch.equal(again.split(name).images, data.split(name).images)
-        assert torch.equal(again.split(name).labels, data.split(name).labels)
+        assert torch.equal(again.split(name).inputs, data.split(name).inputs)
+        assert torch.equal(again.split(name).targets, data.split(name).targets)

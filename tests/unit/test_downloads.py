@@ -54,10 +54,10 @@ def test_archives_that_are_there_are_read_and_no_network_is_touched(name, write,
     written = write(name)
     data = make_data({"name": name, "root": str(tmp_path / "data")})
     for split, (images, labels) in zip((data.train, data.test), written, strict=True):
-        assert split.images.dtype == torch.uint8
-        assert torch.equal(split.images, torch.from_numpy(images).view_as(split.images))
-        assert split.labels.dtype == torch.int64
-        assert split.labels.tolist() == labels.tolist()
+        assert split.inputs.dtype == torch.uint8
+        assert torch.equal(split.inputs, torch.from_numpy(images).view_as(split.inputs))
+        assert split.targets.dtype == torch.int64
+        assert split.targets.tolist() == labels.tolist()
     assert data.classes == (100 if name == "cifar100" else 10)
     assert data.input_shape == ((1, 28, 28) if name in GREY else (3, 32, 32))
     assert requests == []
@@ -85,8 +85,8 @@ def test_files_that_are_unpacked_or_compressed_anew_are_read(name, change, in_ro
     before = {path: path.read_bytes() for path in root.rglob("*-ubyte*")}
     data = make_data({"name": name, "root": str(root), "download": False})
     for split, (images, labels) in zip((data.train, data.test), written, strict=True):
-        assert torch.equal(split.images, torch.from_numpy(images).view_as(split.images))
-        assert split.labels.tolist() == labels.tolist()
+        assert torch.equal(split.inputs, torch.from_numpy(images).view_as(split.inputs))
+        assert split.targets.tolist() == labels.tolist()
     assert {path: path.read_bytes() for path in root.rglob("*-ubyte*")} == before
     assert requests == []
 
@@ -134,7 +134,7 @@ def test_grey_images_are_scaled_and_coloured_ones_normalised(name, black, write,
     ready = data.to("cpu")
     assert ready.black.tolist() == pytest.approx(black, abs=1e-4)
     if name in GREY:
-        assert torch.equal(ready.train.images, data.train.images / 255)
+        assert torch.equal(ready.train.inputs, data.train.inputs / 255)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -196,5 +196,5 @@ def test_what_was_downloaded_is_used(write, tmp_path, monkeypatch):
 
     monkeypatch.setattr(urllib.request, "urlopen", Response)
     data = make_data({"name": "cifar10", "root": str(tmp_path / "elsewhere")})
-    assert torch.equal(data.test.images, torch.from_numpy(written[1][0]))
+    assert torch.equal(data.test.inputs, torch.from_numpy(written[1][0]))
     assert list(fetch("cifar10", tmp_path / "elsewhere", download=False)) == [tmp_path / "elsewhere" / source.name]

@@ -50,9 +50,9 @@ def test_the_loss_is_torchs_cross_entropy_and_the_accuracy_the_fraction_of_right
     models, data = random_mlps(2), random_data(test=50)
     for model in range(2):
         loss, accuracy = measure(models.network, models[model], data.test)
-        outputs = forward(models.network, models[model], data.test.images)
-        assert loss == pytest.approx(float(F.cross_entropy(outputs, data.test.labels)), rel=1e-6)
-        right = sum(int(row.argmax()) == int(label) for row, label in zip(outputs, data.test.labels, strict=True))
+        outputs = forward(models.network, models[model], data.test.inputs)
+        assert loss == pytest.approx(float(F.cross_entropy(outputs, data.test.targets)), rel=1e-6)
+        right = sum(int(row.argmax()) == int(label) for row, label in zip(outputs, data.test.targets, strict=True))
         assert accuracy == pytest.approx(right / 50)
         assert 0 < accuracy < 1
 
@@ -73,7 +73,7 @@ def test_a_network_is_measured_in_evaluation_mode_and_without_gradients():
     network = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(5, 3))
     data = random_data()
     parameters = dict(network.named_parameters())
-    expected = network[2](data.test.images.flatten(1))
+    expected = network[2](data.test.inputs.flatten(1))
     found = logits(network.train(), parameters, data.test)
     torch.testing.assert_close(found, expected)
     assert not found.requires_grad

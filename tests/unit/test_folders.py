@@ -37,9 +37,9 @@ def refusal(root, **settings):
 def test_a_folder_a_class_is_a_data_set(root):
     data = load(root)
     assert (data.input_shape, data.classes, len(data.train), len(data.test)) == ((3, 8, 8), 2, 8, 4)
-    assert data.train.labels.tolist() == [0] * 4 + [1] * 4
-    assert data.train.images.dtype == torch.uint8
-    for image, label in zip(data.train.images, data.train.labels, strict=True):
+    assert data.train.targets.tolist() == [0] * 4 + [1] * 4
+    assert data.train.inputs.dtype == torch.uint8
+    for image, label in zip(data.train.inputs, data.train.targets, strict=True):
         colour = torch.tensor([*COLOURS.values()][label]).view(3, 1, 1)
         assert (image.int() - colour).abs().max() <= 3  # what JPEG makes of it
     assert data.to("cpu").black.tolist() == pytest.approx([-2.1179, -2.0357, -1.8044], abs=1e-4)
@@ -51,22 +51,22 @@ def test_images_are_resized_and_cropped_to_the_middle(root):
     (root / "train" / "cat" / "0.jpg").unlink()
     functional = torchvision.transforms.v2.functional
     small = functional.pil_to_tensor(functional.resize(Image.fromarray(picture), [12, 24]))
-    assert torch.equal(load(root, size=12).train.images[0], small[:, :, 6:18])
+    assert torch.equal(load(root, size=12).train.inputs[0], small[:, :, 6:18])
 
 
 def test_grey_images_and_images_with_transparency_become_rgb(root):
     Image.new("L", (9, 9), 77).save(root / "test" / "cat" / "0.jpg")
     Image.new("RGBA", (9, 9), (1, 2, 3, 0)).save(root / "test" / "cat" / "1.png")
-    images = load(root).test.images
+    images = load(root).test.inputs
     assert images[0].unique().tolist() == [77]
     assert images[1, :, 0, 0].tolist() == [1, 2, 3]
 
 
 def test_val_is_the_test_split_where_there_is_no_other(root):
-    expected = load(root).test.images
+    expected = load(root).test.inputs
     (root / "test").rename(root / "val")
     data = load(root)
-    assert torch.equal(data.test.images, expected)
+    assert torch.equal(data.test.inputs, expected)
     assert data.validation is None
 
 
@@ -83,7 +83,7 @@ def test_val_is_the_validation_split_beside_a_test_split(root):
 
 def test_a_part_of_the_training_folder_can_be_held_out(root):
     data = load(root, validation_fraction=0.5)
-    assert data.train.labels.bincount().tolist() == data.validation.labels.bincount().tolist() == [2, 2]
+    assert data.train.targets.bincount().tolist() == data.validation.targets.bincount().tolist() == [2, 2]
 
 
 @pytest.mark.parametrize("missing", ["train", "test"])

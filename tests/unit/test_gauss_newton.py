@@ -379,8 +379,8 @@ def test_estimates_lie_around_the_exact_value(settings):
     split = Split(torch.randn(12, 3, 32, 32, generator=generator), torch.randint(0, 10, (12,), generator=generator))
     traces, _, _ = Sharpness(network, split, probes=2).at(network.state_dict(), "key")
     exact = dict(zip(traces["estimator"], traces["value"], strict=True))
-    trace = hessian_trace(network, split.images, split.labels, 30, ("probes",))
-    scaled = scaled_hessian_trace(network, split.images, split.labels, 30, seeding.generator("probes"))
+    trace = hessian_trace(network, split.inputs, split.targets, 30, ("probes",))
+    scaled = scaled_hessian_trace(network, split.inputs, split.targets, 30, seeding.generator("probes"))
     assert trace.value == pytest.approx(exact["trace"], abs=4 * trace.standard_error)
     assert scaled.value == pytest.approx(exact["scaled_trace"], abs=4 * scaled.standard_error)
 

@@ -11,35 +11,35 @@ def test_glyphs_have_the_shapes_and_types_of_cifar10():
     data = glyphs(train=30, test=20)
     assert (data.input_shape, data.classes, len(data.train), len(data.test)) == ((3, 32, 32), 10, 30, 20)
     for split in (data.train, data.test):
-        assert split.images.dtype == torch.uint8
-        assert split.labels.dtype == torch.int64
-        assert split.labels.bincount().tolist() == [len(split) // 10] * 10
+        assert split.inputs.dtype == torch.uint8
+        assert split.targets.dtype == torch.int64
+        assert split.targets.bincount().tolist() == [len(split) // 10] * 10
     assert data.mean == (0.485, 0.456, 0.406)
 
 
 def test_glyphs_are_a_function_of_their_seed():
     first, again, other = (glyphs(20, 10, seed=seed) for seed in (1, 1, 2))
     for name in ("train", "test"):
-        assert torch.equal(first.split(name).images, again.split(name).images)
-        assert not torch.equal(first.split(name).images, other.split(name).images)
+        assert torch.equal(first.split(name).inputs, again.split(name).inputs)
+        assert not torch.equal(first.split(name).inputs, other.split(name).inputs)
 
 
 def test_the_global_generators_do_not_decide_the_glyphs():
-    before = glyphs(10, 10).train.images
+    before = glyphs(10, 10).train.inputs
     np.random.seed(7)  # noqa: NPY002 (that it has no effect is the point)
     torch.manual_seed(7)
-    assert torch.equal(glyphs(10, 10).train.images, before)
+    assert torch.equal(glyphs(10, 10).train.inputs, before)
 
 
 def test_more_glyphs_leave_the_first_ones_as_they_are():
     few, many = glyphs(20, 10), glyphs(40, 30)
-    assert torch.equal(many.train.images[:20], few.train.images)
-    assert torch.equal(many.test.images[:10], few.test.images)
+    assert torch.equal(many.train.inputs[:20], few.train.inputs)
+    assert torch.equal(many.test.inputs[:10], few.test.inputs)
 
 
 def test_no_two_glyphs_are_equal():
     data = glyphs(100, 100)
-    images = torch.cat([data.train.images, data.test.images])
+    images = torch.cat([data.train.inputs, data.test.inputs])
     assert len(images.flatten(1).unique(dim=0)) == 200
 
 
@@ -79,8 +79,8 @@ def test_the_letter_is_in_the_image_lighter_than_the_ground():
 
 def test_a_linear_classifier_learns_something_of_the_glyphs_and_not_enough():
     data = glyphs(2000, 500).to("cpu")
-    linear = LogisticRegression(C=3e-4, max_iter=60, tol=0.01).fit(data.train.images.flatten(1), data.train.labels)
-    assert 0.2 < linear.score(data.test.images.flatten(1), data.test.labels) < 0.5
+    linear = LogisticRegression(C=3e-4, max_iter=60, tol=0.01).fit(data.train.inputs.flatten(1), data.train.targets)
+    assert 0.2 < linear.score(data.test.inputs.flatten(1), data.test.targets) < 0.5
 
 
 def test_too_few_glyphs_are_refused():

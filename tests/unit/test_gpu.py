@@ -245,7 +245,7 @@ def test_products_with_the_hessian_are_those_of_the_cpu(network):
         models.network.load_state_dict(models[0])
         names = dict(models.network.named_parameters())
         vector = {name: torch.ones_like(tensor) for name, tensor in models[0].items() if name in names}
-        product = hessian_vector_product(models.network, split.images, split.labels, vector)
+        product = hessian_vector_product(models.network, split.inputs, split.targets, vector)
         products.append(torch.cat([part.flatten().cpu().double() for part in product.values()]))
     found, expected = products
     assert float((found - expected).norm() / expected.norm()) < 0.03

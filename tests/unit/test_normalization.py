@@ -121,7 +121,7 @@ def test_output_statistics_are_those_of_the_whole_data_at_once(norm):
     for name, (average, deviation) in found.items():
         layers = models.network[: int(name) + 1]
         with torch.no_grad():
-            output = layers(SPLIT.images).double().movedim(1, 0).flatten(1)
+            output = layers(SPLIT.inputs).double().movedim(1, 0).flatten(1)
         torch.testing.assert_close(average, output.mean(dim=1), rtol=1e-5, atol=1e-6)
         torch.testing.assert_close(deviation, output.std(dim=1, unbiased=False), rtol=1e-5, atol=1e-6)
 
@@ -132,7 +132,7 @@ def test_a_repaired_model_has_the_interpolated_statistics(norm):
     settle = Settle(models.network, SPLIT, {"method": "repair"})
     parents = settle.statistics([models[0], models[1]])
     found = settle(mean(models.parameters), parents, [0.25, 0.75])
-    for name, (average, deviation) in output_statistics(models.network, found, [SPLIT.images]).items():
+    for name, (average, deviation) in output_statistics(models.network, found, [SPLIT.inputs]).items():
         for value, part in ((average, 0), (deviation, 1)):
             wanted = 0.25 * parents[0][name][part] + 0.75 * parents[1][name][part]
             torch.testing.assert_close(value, wanted, rtol=1e-3, atol=1e-4)
@@ -143,7 +143,7 @@ def test_repairing_a_model_by_its_own_statistics_changes_nothing_of_its_function
     own = output_statistics(models.network, models[0], IMAGES)
     found = repair(models.network, models[0], own, IMAGES)
     torch.testing.assert_close(
-        forward(models.network, found, SPLIT.images), forward(models.network, models[0], SPLIT.images)
+        forward(models.network, found, SPLIT.inputs), forward(models.network, models[0], SPLIT.inputs)
     )
 
 
@@ -166,7 +166,7 @@ def test_only_so_many_images_are_used_as_are_set():
     models = two_models(norm=True)
     merged = mean(models.parameters)
     few = Settle(models.network, SPLIT, {"method": "recompute", "images": 30})(merged)
-    close(few, recompute(models.network, merged, [SPLIT.images[:30]]))
+    close(few, recompute(models.network, merged, [SPLIT.inputs[:30]]))
     assert len(SPLIT) <= BATCH
 
 
@@ -175,4 +175,4 @@ def test_the_average_of_permuted_copies_is_the_original_again_once_settled():
     parameters = initial(built)
     merged = mean(stacked([parameters, parameters]))
     assert merged["norm.num_batches_tracked"].dtype == torch.int64
-    torch.testing.assert_close(forward(built, merged, SPLIT.images), forward(built, parameters, SPLIT.images))
+    torch.testing.assert_close(forward(built, merged, SPLIT.inputs), forward(built, parameters, SPLIT.inputs))

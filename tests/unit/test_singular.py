@@ -56,7 +56,7 @@ def test_responses_are_those_to_one_big_batch_of_inputs(models, batch):
     parts = decompose(one(models.weights, 0))
     found = responses(models.network, parameters, parts, data.test, batch).set_index(["layer", "rank"])
     models.network.load_state_dict(parameters)
-    x = data.test.images
+    x = data.test.inputs
     seen = 0
     for number, layer in enumerate(models.network):
         if f"{number}.weight" in parts:

@@ -58,7 +58,7 @@ def straight_through_combination(models, permuted, latents, weights):
 def gradients_of_the_expression(models, data, permuted, latents, weights, batch):
     latents = {name: tensor.clone().requires_grad_() for name, tensor in latents.items()}
     combination = straight_through_combination(models, permuted, latents, weights)
-    images, labels = data.train.images[batch], data.train.labels[batch]
+    images, labels = data.train.inputs[batch], data.train.targets[batch]
     F.cross_entropy(forward(models.network, combination, images), labels).backward()
     return {name: tensor.grad for name, tensor in latents.items()}
 
@@ -112,7 +112,7 @@ ONE_IMAGE = Data(*[Split(torch.tensor([[[[1.0, 2.0]]]]), torch.tensor([1]))] * 2
 
 
 def taken(split, chosen):
-    return Split(split.images[chosen], split.labels[chosen])
+    return Split(split.inputs[chosen], split.targets[chosen])
 
 
 def linear_softmax():
@@ -214,8 +214,8 @@ def reference_ste_mm(models, spec, data, settings, generator):
             weights = convex_weights(count, settings["weights"], generator)
             combination = straight_through_combination(models, permuted, latents, weights)
             optimizer.zero_grad()
-            logits = forward(models.network, combination, data.train.images[batch])
-            F.cross_entropy(logits, data.train.labels[batch]).backward()
+            logits = forward(models.network, combination, data.train.inputs[batch])
+            F.cross_entropy(logits, data.train.targets[batch]).backward()
             optimizer.step()
     return matcher.indices
 

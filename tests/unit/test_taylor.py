@@ -36,7 +36,7 @@ def exact(models, model, split):
     def loss(flat):
         parts = flat.split([tensor.numel() for tensor in weights.values()])
         own = {name: part.view_as(weights[name]) for part, name in zip(parts, weights, strict=True)}
-        return F.cross_entropy(functional_call(models.network, {**own, **buffers}, (split.images,)), split.labels)
+        return F.cross_entropy(functional_call(models.network, {**own, **buffers}, (split.inputs,)), split.targets)
 
     here = torch.cat([tensor.flatten() for tensor in weights.values()])
     return here, torch.func.grad(loss)(here), torch.func.hessian(loss)(here)

@@ -89,7 +89,7 @@ def test_training_is_what_a_plain_module_and_optimiser_do(tiny_data, settings):
     for _ in range(settings["epochs"]):
         total = right = 0
         for indices in batches(len(tiny_data.train), settings["batch"], order):
-            images, labels = tiny_data.train.images[indices], tiny_data.train.labels[indices]
+            images, labels = tiny_data.train.inputs[indices], tiny_data.train.targets[indices]
             logits = network(images)
             loss = F.cross_entropy(logits, labels)
             optimizer.zero_grad()

@@ -23,17 +23,17 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 @dataclass(frozen=True)
 class Split:
-    """Images `[n, c, h, w]` float32 (uint8 until `Data.to`) and their labels `[n]` int64."""
+    """Inputs `[n, ...]`, such as images `[n, c, h, w]` float32 (uint8 until `Data.to`), and targets `[n]` int64."""
 
-    images: Tensor
-    labels: Tensor
+    inputs: Tensor
+    targets: Tensor
 
     def __len__(self) -> int:
-        return len(self.labels)
+        return len(self.targets)
 
     def first(self, count: int | None) -> "Split":
         """The first `count` samples; all, if None."""
-        return Split(self.images[:count], self.labels[:count])
+        return Split(self.inputs[:count], self.targets[:count])
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Data:
     @property
     def input_shape(self) -> tuple[int, ...]:
         """Shape `(c, h, w)` of one image."""
-        return tuple(self.train.images.shape[1:])
+        return tuple(self.train.inputs.shape[1:])
 
     @property
     def splits(self) -> dict[str, Split]:
@@ -65,7 +65,7 @@ class Data:
     @functools.cached_property
     def black(self) -> Tensor:
         """What a black pixel has become, `[c]` on the images' device."""
-        channels, device = self.input_shape[0], self.train.images.device
+        channels, device = self.input_shape[0], self.train.inputs.device
         mean, std = (torch.tensor(values, device=device) for values in (self.mean, self.std))
         return ((0 - mean) / std).expand(channels)
 
@@ -86,11 +86,11 @@ class Data:
         return replace(self, train=train, test=test, validation=validation)
 
     def _moved(self, split: Split, device: torch.device | str) -> Split:
-        images = split.images.to(device)
+        images = split.inputs.to(device)
         if images.dtype == torch.uint8:
             mean, std = (torch.tensor(values, device=device).view(-1, 1, 1) for values in (self.mean, self.std))
             images = images.float().div_(255).sub_(mean).div_(std)
-        return Split(images, split.labels.to(device))
+        return Split(images, split.targets.to(device))
 
 
 def make_data(settings: Mapping[str, Any]) -> Data:
@@ -114,15 +114,15 @@ def hold_out(data: Data, fraction: float, seed: int) -> Data:
     """
     if data.validation is not None:
         raise OnebasinError("config: data.validation_fraction: the data have a validation split of their own; write 0")
-    rest, held = _stratified(data.train.labels, fraction, seed, "the training set")
-    images, labels = data.train.images, data.train.labels
+    rest, held = _stratified(data.train.targets, fraction, seed, "the training set")
+    images, labels = data.train.inputs, data.train.targets
     return replace(data, train=Split(images[rest], labels[rest]), validation=Split(images[held], labels[held]))
 
 
 def save_data(path: str | Path, data: Data, **facts: Any) -> None:
     """Write a data set as an artifact of kind `data`; `facts` say which it is."""
-    images = {f"{name}_images": split.images for name, split in data.splits.items()}
-    labels = {f"{name}_labels": split.labels for name, split in data.splits.items()}
+    images = {f"{name}_images": split.inputs for name, split in data.splits.items()}
+    labels = {f"{name}_labels": split.targets for name, split in data.splits.items()}
     artifacts.save(path, "data", images | labels, classes=data.classes, mean=data.mean, std=data.std, **facts)
 
 

@@ -110,14 +110,14 @@ def correlations(models: Models, spec: Spec, split: Split, batch: int) -> dict[s
         OnebasinError: no images or not the network's, activations that are not numbers, or a group whose units no layer
             takes in or puts out by themselves (the heads of attention).
     """
-    if not len(split) or tuple(split.images.shape[1:]) != models.input_shape:
-        have = " x ".join(map(str, split.images.shape))
+    if not len(split) or tuple(split.inputs.shape[1:]) != models.input_shape:
+        have = " x ".join(map(str, split.inputs.shape))
         want = " x ".join(map(str, models.input_shape))
         raise OnebasinError(f"activations: the images are {have}, but must be some of {want}; check the data set")
-    roles = _roles(models, spec, split.images[:1])
-    moments = {group.name: Moments(len(models), group.size, split.images.device) for group in spec.groups}
+    roles = _roles(models, spec, split.inputs[:1])
+    moments = {group.name: Moments(len(models), group.size, split.inputs.device) for group in spec.groups}
     rounds = -(-len(split) // batch)
-    for images in track(split.images.split(batch), f"activations of {len(models)} models, batches", rounds):
+    for images in track(split.inputs.split(batch), f"activations of {len(models)} models, batches", rounds):
         seen = [_activations(models, model, spec, images, roles) for model in range(len(models))]
         for name, own in moments.items():
             own.add(torch.stack([activations.pop(name) for activations in seen]))

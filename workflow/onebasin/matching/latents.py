@@ -77,16 +77,16 @@ def permuted(source: Mapping[str, Tensor], spec: Spec, indices: Mapping[str, Ten
 def training_batches(data: Data, settings: Mapping[str, Any], generator: torch.Generator) -> Iterator[Split]:
     """One epoch of the training data as the models were trained on them: in random order, with their augmentation."""
     for chosen in batches(len(data.train), settings["batch"], generator):
-        images = data.train.images[chosen]
+        images = data.train.inputs[chosen]
         if settings.get("augmentation"):
             images = augment(images, settings["augmentation"], generator, data.black)
-        yield Split(images, data.train.labels[chosen])
+        yield Split(images, data.train.targets[chosen])
 
 
 def gradient_at(network: torch.nn.Module, parameters: Parameters, batch: Split) -> Parameters:
     """The gradient of the batch's mean cross-entropy at `parameters`."""
     here = {name: tensor.detach().requires_grad_() for name, tensor in parameters.items()}
-    loss = F.cross_entropy(forward(network, here, batch.images), batch.labels)
+    loss = F.cross_entropy(forward(network, here, batch.inputs), batch.targets)
     return dict(zip(here, torch.autograd.grad(loss, list(here.values())), strict=True))
 
 

@@ -30,7 +30,7 @@ def ste(
         settings: `epochs`, `batch`, `lr` of Adam over the latent targets, `augmentation`, `first_sweep` and
             `warm_start` (`Matcher`).
     """
-    pairs, device = len(models) - 1, data.train.labels.device
+    pairs, device = len(models) - 1, data.train.targets.device
     first = one(models.weights, 0)
     source = {name: tensor[1:] for name, tensor in models.weights.items()}
     latents = Latents(first, pairs, settings["lr"])

@@ -33,7 +33,7 @@ def ste_mm(
             by their sum, anew each step) or `equal` (all 1/N), `augmentation`, `first_sweep` and `warm_start`
             (`Matcher`).
     """
-    count, device = len(models), data.train.labels.device
+    count, device = len(models), data.train.targets.device
     first = one(models.weights, 0)
     source = {name: tensor[1:] for name, tensor in models.weights.items()}
     latents = Latents(first, count - 1, settings["lr"])

@@ -32,7 +32,7 @@ def compare_warm_start(
         A row each: `warm_start, steps, assignments, row_scans, objective, identical`. The objective is the mean squared
         L2 distance of the permuted models to their mean; `identical`: the permutations are those with warm start.
     """
-    device = data.train.labels.device
+    device = data.train.targets.device
     found = {
         warm: ste_mm(models, spec, data, {**settings, "warm_start": warm}, generator(*key, device=device))
         for warm in (True, False)

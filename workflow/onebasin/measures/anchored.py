@@ -40,7 +40,7 @@ def match_to_anchor(
         search: a method for two models; a pair that it puts into an order of its own is brought into the first one's.
         key: names the random streams, one a pair.
     """
-    device = data.train.labels.device
+    device = data.train.targets.device
     found = [
         in_order_of_first(search(pair(models, 0, model), spec, data, settings, generator(*key, model, device=device)))
         for model in range(1, len(models))

@@ -42,9 +42,9 @@ def evaluate_merged(
         split = data.split(name)
         loss, accuracy = measure(parents.network, merged, split)
         members = known[name][: len(parents)]
-        scores = [score(member, split.labels) for member in members]
+        scores = [score(member, split.targets) for member in members]
         parents_loss, parents_accuracy = (sum(values) / len(parents) for values in zip(*scores, strict=True))
-        ensemble_loss, ensemble_accuracy = score(members.double().exp().mean(dim=0).log(), split.labels)
+        ensemble_loss, ensemble_accuracy = score(members.double().exp().mean(dim=0).log(), split.targets)
         rows.append(
             {
                 "split": name,

@@ -53,7 +53,7 @@ def responses(
         counts[name] += projections.shape[1]
 
     with _projecting(network, parts, add):
-        for images in split.images.split(batch):
+        for images in split.inputs.split(batch):
             forward(network.eval(), parameters, images)
     rows = []
     for name, part in parts.items():

@@ -82,7 +82,7 @@ def directional_derivatives(
     network.load_state_dict(here)
     trained = {name: parameter for name, parameter in network.named_parameters() if parameter.requires_grad}
     found = [(0.0, 0.0)] * len(ends)
-    for images, labels in zip(split.images.split(batch), split.labels.split(batch), strict=True):
+    for images, labels in zip(split.inputs.split(batch), split.targets.split(batch), strict=True):
         share = len(labels) / len(split)
         product = hessian_operator(network, images, labels)
         loss = F.cross_entropy(network(images), labels)

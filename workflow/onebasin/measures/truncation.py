@@ -54,7 +54,7 @@ def truncation_barriers(
     tables = []
     for other, gamma in track(cases, "matching truncated layers", len(cases)):
         both, cut = pair(models, 0, other), [parts[0], parts[other]]
-        draws = generator(*key, other, device=data.train.labels.device)
+        draws = generator(*key, other, device=data.train.targets.device)
         found = weight_matching(truncated(both, cut, gamma), spec, None, settings, draws)
         curves = interpolation_curves(permuted_models(both, spec, found), data, points, settle)
         tables.append(pairwise_barriers(curves).assign(gamma=gamma, kept_share=kept_share(cut, gamma)))

@@ -36,7 +36,7 @@ class Settle:
 
     def __init__(self, network: nn.Module, split: Split, settings: Mapping[str, Any]) -> None:
         self._network = network
-        self._images = split.first(settings.get("images")).images.split(BATCH)
+        self._images = split.first(settings.get("images")).inputs.split(BATCH)
         self._repairs = settings.get("method") == "repair"
 
     def statistics(self, parents: Sequence[Parameters]) -> list[Statistics]:

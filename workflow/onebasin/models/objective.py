@@ -28,13 +28,13 @@ def forward(network: nn.Module, parameters: Parameters, images: Tensor) -> Tenso
 def logits(network: nn.Module, parameters: Parameters, split: Split) -> Tensor:
     """Logits `[n, classes]` of one model on a whole split."""
     network.eval()
-    size = max(1, VALUES // math.prod(split.images.shape[1:]))
-    return torch.cat([forward(network, parameters, images) for images in split.images.split(size)])
+    size = max(1, VALUES // math.prod(split.inputs.shape[1:]))
+    return torch.cat([forward(network, parameters, images) for images in split.inputs.split(size)])
 
 
 def measure(network: nn.Module, parameters: Parameters, split: Split) -> tuple[float, float]:
     """Loss and accuracy of one model on a split."""
-    return score(F.log_softmax(logits(network, parameters, split), dim=1), split.labels)
+    return score(F.log_softmax(logits(network, parameters, split), dim=1), split.targets)
 
 
 def score(log_probabilities: Tensor, labels: Tensor) -> tuple[float, float]:

@@ -104,7 +104,7 @@ class _Run:
         self, network_settings: Mapping[str, Any], data: Data, settings: Mapping[str, Any], seed: int, root: int
     ) -> None:
         self.data, self.settings, self.seed = data, settings, seed
-        self.device = data.train.labels.device
+        self.device = data.train.targets.device
         network = new_network(network_settings, data.input_shape, data.classes, root, "initialisation", seed)
         self.network = network.to(self.device).train()
         self._forward = torch.compile(self.network) if settings.get("compile") else self.network
@@ -135,7 +135,7 @@ class _Run:
             rate = lr_at(self.settings, self.epoch + step / steps) if by_step else lr
             for group in self.optimizer.param_groups:
                 group["lr"] = rate
-            total += self._step(self.data.train.images[chosen], self.data.train.labels[chosen])
+            total += self._step(self.data.train.inputs[chosen], self.data.train.targets[chosen])
         loss, accuracy = (total / len(self.data.train)).tolist()
         if not torch.isfinite(total).all():
             raise OnebasinError(

@@ -41,12 +41,12 @@ class Sharpness:
             probes: number of draws per estimated trace.
         """
         self.network, self.split, self.probes = network, split, probes
-        self.batch = max(2, min(len(split), VALUES // math.prod(split.images.shape[1:])))
+        self.batch = max(2, min(len(split), VALUES // math.prod(split.inputs.shape[1:])))
         self.graph: PiecewiseLinear | None = None
         self.reason: str | None = None
-        example = torch.zeros(self.batch, *split.images.shape[1:], device=split.images.device)
+        example = torch.zeros(self.batch, *split.inputs.shape[1:], device=split.inputs.device)
         try:
-            self.graph = piecewise_linear(network, example.to(split.images.dtype))
+            self.graph = piecewise_linear(network, example.to(split.inputs.dtype))
         except NotPiecewiseLinearError as why:
             self.reason = str(why)
             logger.info("traces are estimated, as the network is not known to be piecewise linear: %s", why)
@@ -64,7 +64,7 @@ class Sharpness:
         """
         here = copy.deepcopy(self.network)
         here.load_state_dict(parameters)
-        images, labels = self.split.images, self.split.labels
+        images, labels = self.split.inputs, self.split.targets
         layers = self._by_layer(parameters)
         if self.graph is None:
             generator = seeding.generator(*key, "scaled_trace", device=labels.device)
@@ -83,7 +83,7 @@ class Sharpness:
         """The exact traces by layer: sums of H_ii, and of H_ii theta_i^2, over a module's own parameters."""
         rows: dict[tuple[str, str], float] = {}
         if self.graph is not None:
-            diagonal = hessian_diagonal(self.graph, parameters, self.split.images, self.batch)
+            diagonal = hessian_diagonal(self.graph, parameters, self.split.inputs, self.batch)
             for name, entries in diagonal.items():
                 layer, exact = name.rpartition(".")[0], entries.double()
                 scaled = exact * parameters[name].double() ** 2
