@@ -3,39 +3,28 @@
 The activation of a group's units is what the layers that read them take in, after nonlinearity and norm: the input of
 every linear layer and convolution whose weight has the units on its input axis. Where there is none (only depthwise
 convolutions and norms, or a weight that is used transposed), it is the output of the layers that make the units. Every
-image and every place in it (pixel, token) is a sample. Layers are recognised by the weight that a function of torch is
-called with, so that it does not matter which module calls it.
+image and every place in it (pixel, token) is a sample.
 
 The pass adds up moments in float64 and keeps no more than a batch: N (N - 1) / 2 matrices n x n a group, one for every
 two models, and the activations of one batch in all N models.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from typing import Any
 
 import torch
 from torch import Tensor
-from torch.func import functional_call
-from torch.nn import functional as F
-from torch.overrides import TorchFunctionMode
 
 from onebasin.data import Split
 from onebasin.errors import OnebasinError
-from onebasin.machine.matmul import add_product, fast_linear
+from onebasin.machine.matmul import add_product
 from onebasin.matching.cost import units_of
+from onebasin.models.features import AXES, Call, watch
 from onebasin.models.stack import Models
 from onebasin.progress import track
 from onebasin.symmetry.spec import Axis, Group, Spec
 
 CONSTANT = 1e-12  # of a unit's mean square; a variance below that is the rounding of float32 activations
-
-# Functions of an input and a weight: the weight's axis of input channels (none: no channels), and of output channels.
-LAYERS: dict[Callable[..., Any], tuple[int | None, int]] = {
-    **dict.fromkeys((F.linear, F.conv1d, F.conv2d, F.conv3d), (1, 0)),
-    **dict.fromkeys((F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d), (0, 1)),
-    F.embedding: (None, 1),
-}
 
 
 class Moments:
@@ -101,6 +90,7 @@ class Correlations:
         return self._pairs[one][other - one - 1]
 
 
+@torch.no_grad()
 def correlations(models: Models, spec: Spec, split: Split, batch: int) -> dict[str, Correlations]:
     """The correlations of every group's units between all models on the images of a split, `batch` at a time.
 
@@ -131,53 +121,27 @@ def correlations(models: Models, spec: Spec, split: Split, batch: int) -> dict[s
     return {name: own.correlations() for name, own in moments.items()}
 
 
-See = Callable[[Group, str, Tensor, Axis], None]
-
-
-class _Watch(TorchFunctionMode):
-    """Within this context, `see(group, role, tensor, axis)` is called when a layer takes in or puts out a group's units
-    (role `reads` or `writes`). How the units lie in the tensor, `axis` says.
-    """
-
-    def __init__(self, spec: Spec, parameters: Mapping[str, Tensor], see: See) -> None:
-        super().__init__()
-        self._spec, self._see = spec, see
-        self._names = {id(tensor): name for name, tensor in parameters.items()}
-
-    def __torch_function__(
-        self, func: Callable[..., Any], types: Iterable[type], args: tuple = (), kwargs: Mapping[str, Any] | None = None
-    ) -> Any:
-        output = func(*args, **(kwargs or {}))
-        if func in LAYERS:
-            self._layer(*LAYERS[func], output, *args, **(kwargs or {}))
-        return output
-
-    def _layer(
-        self, reads: int | None, writes: int, output: Tensor, input: Tensor, weight: Tensor, *_: Any, **__: Any
-    ) -> None:
-        name = self._names.get(id(weight))
-        if name is None:
-            return
-        axes = self._spec.axes_of(name)
-        for role, number, tensor in (("reads", reads, input), ("writes", writes, output)):
-            channels = tensor.dim() - weight.dim() + 1  # behind it come as many axes of places as the weight has
-            # a grouped convolution has fewer channels on its weight's axis
-            if number in axes and tensor.shape[channels] == weight.shape[number]:
-                for axis, group in axes[number]:
-                    self._see(group, role, tensor, replace(axis, axis=channels))
-
-
-@torch.no_grad()
-def _run(models: Models, model: int, spec: Spec, images: Tensor, see: See) -> None:
-    parameters = models[model]
-    with fast_linear(), _Watch(spec, parameters, see):
-        functional_call(models.network.eval(), parameters, (images,), tie_weights=False)
+def _seen(call: Call, spec: Spec) -> Iterator[tuple[Group, str, Tensor, Axis]]:
+    """The groups whose units a layer takes in or puts out (`reads` or `writes`), the tensor, and how they lie in it."""
+    axes = spec.axes_of(call.name)
+    for role, number, tensor in zip(("reads", "writes"), AXES[call.function], (call.input, call.output), strict=True):
+        if number not in axes:
+            continue
+        channels = call.channel_axis(tensor)
+        if tensor.shape[channels] == call.weight.shape[number]:  # a grouped convolution has fewer on its weight's axis
+            for axis, group in axes[number]:
+                yield group, role, tensor, replace(axis, axis=channels)
 
 
 def _roles(models: Models, spec: Spec, images: Tensor) -> dict[str, str]:
     """Whether the activations of a group are seen where layers read its units, or where they are written."""
     found: dict[str, set[str]] = {group.name: set() for group in spec.groups}
-    _run(models, 0, spec, images, lambda group, role, *_: found[group.name].add(role))
+
+    def see(call: Call) -> None:
+        for group, role, *_ in _seen(call, spec):
+            found[group.name].add(role)
+
+    watch(models.network, models[0], images, see)
     for name, roles in found.items():
         if not roles:
             raise OnebasinError(
@@ -191,11 +155,12 @@ def _activations(models: Models, model: int, spec: Spec, images: Tensor, roles: 
     """The activations `[n, samples]` float64 of every group's units in one model."""
     parts: dict[str, list[Tensor]] = {}
 
-    def see(group: Group, role: str, tensor: Tensor, axis: Axis) -> None:
-        if role == roles[group.name]:
-            units = units_of(tensor[None], axis, group)[0]
-            # a copy, because the network may go on in place
-            parts.setdefault(group.name, []).append(units.to(torch.float64, copy=True))
+    def see(call: Call) -> None:
+        for group, role, tensor, axis in _seen(call, spec):
+            if role == roles[group.name]:
+                units = units_of(tensor[None], axis, group)[0]
+                # a copy, because the network may go on in place
+                parts.setdefault(group.name, []).append(units.to(torch.float64, copy=True))
 
-    _run(models, model, spec, images, see)
+    watch(models.network, models[model], images, see)
     return {name: torch.cat(found, dim=1) for name, found in parts.items()}

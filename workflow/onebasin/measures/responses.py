@@ -4,19 +4,16 @@ If the inputs x of a layer lie along the right singular vectors v_i with large s
 the layer computes, and to align them is to align the layer. Plotted is the mean of |x . v_i| against s_i.
 """
 
-import copy
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Mapping
 
 import pandas as pd
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
+from torch.nn import functional as F
 
 from onebasin.data import Split
-from onebasin.measures.singular import Decomposition
-from onebasin.models.objective import forward
+from onebasin.measures.singular import Decomposition, layer_of
+from onebasin.models.features import CONVOLUTIONS, Call, watch
 from onebasin.parameters import Parameters
 
 BATCH = 500  # images a forward pass
@@ -43,56 +40,23 @@ def responses(
     Returns:
         `layer, rank, singular_value, response`, ranks from 0 at the largest singular value.
     """
-    parts = {name: decompositions[f"{name}.weight"] for name in _layers(network) if f"{name}.weight" in decompositions}
+    vectors = {name: part.right.movedim(-1, 0).contiguous() for name, part in decompositions.items()}
     sums: dict[str, Tensor] = {}
-    counts = dict.fromkeys(parts, 0)
+    counts = dict.fromkeys(vectors, 0)
 
-    def add(name: str, projections: Tensor) -> None:
-        total = projections.abs().double().sum(dim=1)
-        sums[name] = sums[name] + total if name in sums else total
-        counts[name] += projections.shape[1]
+    def add(call: Call) -> None:
+        if call.function not in (F.linear, *CONVOLUTIONS) or call.name not in vectors:
+            return
+        if call.weight.shape[1] == call.input.shape[call.channel_axis(call.input)]:
+            projections = call.by_channel(call.with_weight(vectors[call.name]))
+            sums[call.name] = sums.get(call.name, 0) + projections.abs().double().sum(dim=1)
+            counts[call.name] += projections.shape[1]
 
-    with _projecting(network, parts, add):
-        for images in split.inputs.split(batch):
-            forward(network.eval(), parameters, images)
+    for images in split.inputs.split(batch):
+        watch(network, parameters, images, add)
     rows = []
-    for name, part in parts.items():
+    for name, part in decompositions.items():
         if name in sums:
-            means = (sums[name] / counts[name]).tolist()
-            rows += [(name, *row) for row in zip(range(len(means)), part.singular_values.tolist(), means, strict=True)]
+            values, means = part.singular_values.tolist(), (sums[name] / counts[name]).tolist()
+            rows += [(layer_of(name), *row) for row in zip(range(len(means)), values, means, strict=True)]
     return pd.DataFrame(rows, columns=["layer", "rank", "singular_value", "response"])
-
-
-@contextmanager
-def _projecting(
-    network: nn.Module, parts: Mapping[str, Decomposition], see: Callable[[str, Tensor], None]
-) -> Iterator[None]:
-    """Call `see(layer, projections [r, ...])` with x . v_i whenever one of the layers runs in the block."""
-    layers = _layers(network)
-
-    def hook_of(name: str) -> Callable[[nn.Module, tuple[Any, ...]], None]:
-        layer = copy.deepcopy(layers[name])  # without the hook
-        weights = {"weight": parts[name].right.movedim(-1, 0).contiguous()}
-        if layer.bias is not None:
-            weights["bias"] = weights["weight"].new_zeros(len(weights["weight"]))
-
-        def hook(_: nn.Module, inputs: tuple[Any, ...]) -> None:
-            projections = functional_call(layer, weights, inputs)
-            see(name, projections.movedim(-1 if isinstance(layer, nn.Linear) else 1, 0).flatten(1))
-
-        return hook
-
-    handles = [layers[name].register_forward_pre_hook(hook_of(name)) for name in parts]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-def _layers(network: nn.Module) -> dict[str, nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d]:
-    return {
-        name: layer
-        for name, layer in network.named_modules()
-        if isinstance(layer, nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d) and getattr(layer, "groups", 1) == 1
-    }

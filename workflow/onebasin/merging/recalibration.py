@@ -7,8 +7,7 @@ acts on the norm layers' outputs or, in a network without BatchNorm, on those of
 convolutions with a bias.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from onebasin.data import Split
+from onebasin.models.features import Call, watch
 from onebasin.models.objective import forward
 from onebasin.parameters import Parameters
 
@@ -95,15 +95,17 @@ def output_statistics(network: nn.Module, parameters: Parameters, images: Sequen
     """Mean and standard deviation of every channel of every layer that REPAIR acts on, over all images."""
     sums: dict[str, Tensor] = {}
 
-    def add(name: str, layer: nn.Module, output: Tensor) -> None:
-        channels = _channels(layer, output).double()
-        count = torch.full_like(channels[:, 0], channels.shape[1])
-        moments = torch.stack([count, channels.sum(1), channels.square().sum(1)])
-        sums[name] = sums[name] + moments if name in sums else moments
+    layers = _repaired(network)
 
-    with _watching(network, add):
-        for batch in images:
-            forward(network.eval(), parameters, batch)
+    def add(call: Call) -> None:
+        if call.layer in layers:
+            channels = call.by_channel(call.output).double()
+            count = torch.full_like(channels[:, 0], channels.shape[1])
+            moments = torch.stack([count, channels.sum(1), channels.square().sum(1)])
+            sums[call.layer] = sums[call.layer] + moments if call.layer in sums else moments
+
+    for batch in images:
+        watch(network, parameters, batch, add)
     found = {}
     for name, (count, total, squares) in sums.items():
         average = total / count
@@ -139,39 +141,14 @@ def repair(network: nn.Module, parameters: Parameters, wanted: Statistics, image
     return repaired
 
 
-@contextmanager
-def _watching(network: nn.Module, see: Callable[[str, nn.Module, Tensor], None]) -> Iterator[None]:
-    """Call `see(name, layer, output)` for every layer that REPAIR acts on, whenever it runs in the block."""
-
-    def hook_of(name: str) -> Callable[[nn.Module, Any, Tensor], None]:
-        def hook(layer: nn.Module, _: Any, output: Tensor) -> None:
-            see(name, layer, output)
-
-        return hook
-
-    handles = [layer.register_forward_hook(hook_of(name)) for name, layer in _repaired(network).items()]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-def _repaired(network: nn.Module) -> dict[str, nn.Module]:
+def _repaired(network: nn.Module) -> set[str]:
     """The layers that REPAIR acts on: BatchNorms, or without any the hidden linear and convolutional ones with bias."""
     modules = dict(network.named_modules())
-    norms = {name: layer for name, layer in modules.items() if _tracks(layer) and layer.affine}
-    if norms:
-        return norms
-    linear = {n: m for n, m in modules.items() if isinstance(m, nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d)}
-    hidden = list(linear.items())[:-1]  # the last one makes the logits, whose scale is the network's own
-    return {name: layer for name, layer in hidden if layer.bias is not None}
+    norms = {name for name, layer in modules.items() if _tracks(layer) and layer.affine}
+    linear = [n for n, m in modules.items() if isinstance(m, nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d)]
+    # the last one makes the logits, whose scale is the network's own
+    return norms or {name for name in linear[:-1] if modules[name].bias is not None}
 
 
 def _tracks(layer: nn.Module) -> bool:
     return isinstance(layer, _BatchNorm) and layer.track_running_stats
-
-
-def _channels(layer: nn.Module, output: Tensor) -> Tensor:
-    """`[c, everything else]`: the channels are a linear layer's last axis, and any other's second."""
-    return output.movedim(-1 if isinstance(layer, nn.Linear) else 1, 0).flatten(1)

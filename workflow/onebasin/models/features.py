@@ -1,0 +1,105 @@
+"""What the layers of a network take in and put out while it runs: the one way to look at features.
+
+A layer is recognised by the weight that a function of torch is called with, so that it does not matter which module
+calls it. What is computed between layers (nonlinearities, sums, poolings) is seen where the next layer takes it in.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
+
+from onebasin.machine.matmul import fast_linear
+from onebasin.parameters import Parameters
+
+Function = Callable[..., Any]
+
+CONVOLUTIONS = (F.conv1d, F.conv2d, F.conv3d)
+# Functions of an input and a weight: the weight's axes of input and of output channels, None where it has no such axis.
+AXES: dict[Function, tuple[int | None, int | None]] = {
+    **dict.fromkeys((F.linear, *CONVOLUTIONS), (1, 0)),
+    **dict.fromkeys((F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d), (0, 1)),
+    F.embedding: (None, 1),
+    **dict.fromkeys((F.batch_norm, F.instance_norm, F.group_norm, F.layer_norm), (None, None)),
+}
+# Where the weight is among the arguments, if it is not the second one.
+PLACES: dict[Function, int] = {F.batch_norm: 3, F.instance_norm: 3, F.group_norm: 2, F.layer_norm: 2}
+
+
+@dataclass(frozen=True)
+class Call:
+    """One run of a layer. The tensors are the network's own, which may go on in place: who keeps one keeps a copy.
+
+    Attributes:
+        layer: the layer's name.
+        name: that of its weight among the parameters, `<layer>.weight` as a rule.
+        function: of torch, a key of `AXES`.
+        input: what the layer took in, `[n, channels, places ...]`, or `[n, ..., channels]` of a linear layer.
+        output: what it put out, likewise.
+    """
+
+    layer: str
+    name: str
+    function: Function
+    input: Tensor
+    weight: Tensor
+    output: Tensor
+    arguments: tuple[Any, ...]
+    named_arguments: Mapping[str, Any]
+
+    def channel_axis(self, tensor: Tensor) -> int:
+        """The axis of the input or output that the channels are on."""
+        if self.function is F.layer_norm:
+            return tensor.dim() - self.weight.dim()
+        if self.weight.dim() == 1:
+            return 1
+        return tensor.dim() - self.weight.dim() + 1  # behind it come as many axes of places as the weight has
+
+    def by_channel(self, tensor: Tensor) -> Tensor:
+        """The input or output as `[channels, samples]`: every place of every input of the batch is a sample."""
+        return tensor.movedim(self.channel_axis(tensor), 0).flatten(1)
+
+    def with_weight(self, weight: Tensor) -> Tensor:
+        """What a linear layer or convolution puts out with another weight, and zeros for its bias."""
+        named = dict(self.named_arguments)
+        bias = self.arguments[2] if len(self.arguments) > 2 else named.pop("bias", None)
+        zeros = None if bias is None else weight.new_zeros(len(weight))
+        others = {name: value for name, value in named.items() if name not in ("input", "weight")}
+        output: Tensor = self.function(self.input, weight, zeros, *self.arguments[3:], **others)
+        return output
+
+
+def watch(network: nn.Module, parameters: Parameters, inputs: Tensor, see: Callable[[Call], Tensor | None]) -> Tensor:
+    """The output of one model in evaluation mode; `see(call)` is called whenever one of its layers has run.
+
+    If `see` gives a tensor, the network goes on with that in the place of the layer's output.
+    """
+    with fast_linear(), _Watch(parameters, see):  # in this order, as fast products are no longer calls of `F.linear`
+        output: Tensor = functional_call(network.eval(), parameters, (inputs,), tie_weights=False)
+    return output
+
+
+class _Watch(TorchFunctionMode):
+    def __init__(self, parameters: Parameters, see: Callable[[Call], Tensor | None]) -> None:
+        super().__init__()
+        self._names = {id(tensor): name for name, tensor in parameters.items()}
+        self._see = see
+
+    def __torch_function__(
+        self, func: Function, types: Iterable[type], args: tuple = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        named = kwargs or {}
+        output = func(*args, **named)
+        if func not in AXES:
+            return output
+        place = PLACES.get(func, 1)
+        weight: Any = args[place] if len(args) > place else named.get("weight")
+        if (name := self._names.get(id(weight))) is None:
+            return output
+        given = args[0] if args else named["input"]
+        seen = self._see(Call(name.rpartition(".")[0], name, func, given, weight, output, args, named))
+        return output if seen is None else seen
