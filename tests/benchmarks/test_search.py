@@ -41,7 +41,7 @@ from onebasin.matching.ste_mm import ste_mm
 from onebasin.matching.weight import Matcher, weight_matching
 from onebasin.merging.average import permuted_models
 from onebasin.models.stack import Models
-from onebasin.networks.build import build_network
+from onebasin.networks.build import new_network
 from onebasin.parameters import mean
 from onebasin.seeding import generator
 from onebasin.symmetry.apply import permute_stack
@@ -504,7 +504,7 @@ def peak_of(search: str, path: str, steps: int = 3) -> int:
     run(*models_on("cpu", 128, 3), 1, "cpu")  # what is imported or compiled on first use
     parameters = torch.load(path)
     count, width, _ = parameters["3.weight"].shape
-    network = build_network({"name": "mlp", "width": width, "depth": 3}, digits_on("cpu").input_shape, 10)
+    network = new_network({"name": "mlp", "width": width, "depth": 3}, digits_on("cpu").input_shape, 10, "test")
     models = Models(network, parameters, tuple(range(count)), digits_on("cpu").input_shape)
     spec = trace(network, models.example_input)
     Path("/proc/self/clear_refs").write_text("5")  # the highest mark starts anew

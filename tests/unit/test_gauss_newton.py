@@ -15,7 +15,7 @@ from onebasin.measures.sharpness.gauss_newton import hessian_diagonal, softmax_f
 from onebasin.measures.sharpness.hutchinson import hessian_trace, scaled_hessian_trace
 from onebasin.measures.sharpness.measure import Sharpness
 from onebasin.measures.sharpness.piecewise_linear import NotPiecewiseLinearError, piecewise_linear
-from onebasin.networks.build import build_network
+from onebasin.networks.build import new_network
 
 CLASSES = 3
 
@@ -373,8 +373,7 @@ def test_elsewhere_they_are_estimated_as_before_and_the_log_says_why(caplog):
 
 @pytest.mark.parametrize("settings", [{"name": "mlp", "width": 20}, {"name": "vgg11", "width": 0.05}])
 def test_estimates_lie_around_the_exact_value(settings):
-    with seeding.global_rng("network"):
-        network = build_network(settings, (3, 32, 32), 10).eval()
+    network = new_network(settings, (3, 32, 32), 10, "network").eval()
     generator = seeding.generator("images")
     split = Split(torch.randn(12, 3, 32, 32, generator=generator), torch.randint(0, 10, (12,), generator=generator))
     traces, _, _ = Sharpness(network, split, probes=2).at(network.state_dict(), "key")
@@ -386,6 +385,6 @@ def test_estimates_lie_around_the_exact_value(settings):
 
 
 def test_the_narrow_resnet_is_measured_exactly():
-    network = build_network({"name": "resnet20", "width": 0.5}, (3, 32, 32), 10).eval()
+    network = new_network({"name": "resnet20", "width": 0.5}, (3, 32, 32), 10, "test").eval()
     graph = piecewise_linear(network, torch.zeros(2, 3, 32, 32))
     assert set(graph.uses) == {name for name, _ in network.named_parameters()}

@@ -3,16 +3,14 @@ import torch
 from torch import nn
 
 from onebasin.errors import OnebasinError
-from onebasin.networks.build import build_network
-from onebasin.seeding import global_rng
+from onebasin.networks.build import new_network
 
 CIFAR = (3, 32, 32)
 SMALL = [("vgg11", 0.125), ("resnet20", 0.25)]
 
 
 def build(name, input_shape=CIFAR, classes=10, **settings):
-    with global_rng("networks"):
-        return build_network({"name": name, **settings}, input_shape, classes)
+    return new_network({"name": name, **settings}, input_shape, classes, "networks")
 
 
 def size(network):
@@ -26,13 +24,13 @@ def convolutions(network):
 @pytest.mark.parametrize(("name", "width", "millions"), [("vgg11", 4, 147.5), ("resnet20", 16, 74.4)])
 def test_networks_of_the_papers_width_have_its_number_of_parameters(name, width, millions):
     with torch.device("meta"):
-        network = build_network({"name": name, "width": width}, CIFAR, 10)
+        network = new_network({"name": name, "width": width}, CIFAR, 10, "test")
     assert round(size(network) / 1e6, 1) == millions
 
 
 def test_vgg11_at_width_4_has_the_layers_of_the_recipe():
     with torch.device("meta"):
-        network = build_network({"name": "vgg11", "width": 4}, CIFAR, 10)
+        network = new_network({"name": "vgg11", "width": 4}, CIFAR, 10, "test")
     layers = convolutions(network).values()
     assert [layer.out_channels for layer in layers] == [256, 512, 1024, 1024, 2048, 2048, 2048, 2048]
     assert all(layer.bias is not None and layer.kernel_size == (3, 3) for layer in layers)
@@ -43,7 +41,7 @@ def test_vgg11_at_width_4_has_the_layers_of_the_recipe():
 
 def test_resnet20_at_width_16_has_the_layers_of_the_recipe():
     with torch.device("meta"):
-        network = build_network({"name": "resnet20", "width": 16}, CIFAR, 10)
+        network = new_network({"name": "resnet20", "width": 16}, CIFAR, 10, "test")
     layers = convolutions(network)
     shortcuts = [name for name in layers if "shortcut" in name]
     assert shortcuts == ["stage2.block1.shortcut.conv", "stage3.block1.shortcut.conv"]
@@ -126,6 +124,5 @@ def test_resnet20_takes_images_of_any_size():
 def test_the_seed_decides_the_initial_parameters(name, width):
     first, again = build(name, width=width).state_dict(), build(name, width=width).state_dict()
     assert all(torch.equal(first[key], again[key]) for key in first)
-    with global_rng("another"):
-        other = build_network({"name": name, "width": width}, CIFAR, 10).state_dict()
+    other = new_network({"name": name, "width": width}, CIFAR, 10, "another").state_dict()
     assert any(not torch.equal(first[key], other[key]) for key in first)

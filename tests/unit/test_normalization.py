@@ -6,10 +6,10 @@ from torch import nn
 from onebasin import seeding
 from onebasin.data import Split
 from onebasin.merging.average import merge, permuted_models
-from onebasin.merging.recalibration import BATCH, Settle, output_statistics, recompute, repair
+from onebasin.merging.recalibration import BATCH, Recalibration, output_statistics, recompute, repair
 from onebasin.models.objective import forward
 from onebasin.models.stack import Models, initial
-from onebasin.networks.build import build_network
+from onebasin.networks.build import new_network
 from onebasin.parameters import mean, stacked
 from onebasin.symmetry.apply import random_permutations
 from onebasin.symmetry.permutations import Permutations
@@ -129,9 +129,9 @@ def test_output_statistics_are_those_of_the_whole_data_at_once(norm):
 @pytest.mark.parametrize("norm", [True, False])
 def test_a_repaired_model_has_the_interpolated_statistics(norm):
     models = two_models(norm)
-    settle = Settle(models.network, SPLIT, {"method": "repair"})
-    parents = settle.statistics([models[0], models[1]])
-    found = settle(mean(models.parameters), parents, [0.25, 0.75])
+    recalibrate = Recalibration(models.network, SPLIT, {"method": "repair"})
+    parents = recalibrate.statistics([models[0], models[1]])
+    found = recalibrate(mean(models.parameters), parents, [0.25, 0.75])
     for name, (average, deviation) in output_statistics(models.network, found, [SPLIT.inputs]).items():
         for value, part in ((average, 0), (deviation, 1)):
             wanted = 0.25 * parents[0][name][part] + 0.75 * parents[1][name][part]
@@ -149,29 +149,34 @@ def test_repairing_a_model_by_its_own_statistics_changes_nothing_of_its_function
 
 @pytest.mark.parametrize("method", ["recompute", "repair"])
 @pytest.mark.parametrize(("norm", "spec"), [(True, CONVOLUTIONAL), (False, PLAIN)])
-def test_permuting_then_settling_is_settling_then_permuting(method, norm, spec):
+def test_permuting_then_recalibrating_is_recalibrating_then_permuting(method, norm, spec):
     models = two_models(norm)
-    settle = Settle(models.network, SPLIT, {"method": method})
+    recalibrate = Recalibration(models.network, SPLIT, {"method": method})
     common = {name: index.expand(2, -1) for name, index in random_permutations(spec, 1, stream("common")).items()}
-    settled = merge(
-        models, spec, Permutations({name: torch.arange(i.shape[1]).repeat(2, 1) for name, i in common.items()}), settle
+    recalibrated = merge(
+        models,
+        spec,
+        Permutations({name: torch.arange(i.shape[1]).repeat(2, 1) for name, i in common.items()}),
+        recalibrate,
     )
-    permuted_first = merge(models, spec, Permutations(common), settle)
-    one = like(models, {name: tensor[None] for name, tensor in settled.items()}, (0,))
-    settled_first = permuted_models(one, spec, Permutations({name: index[:1] for name, index in common.items()}))[0]
-    close(permuted_first, settled_first, rtol=1e-4, atol=1e-5)
+    permuted_first = merge(models, spec, Permutations(common), recalibrate)
+    one = like(models, {name: tensor[None] for name, tensor in recalibrated.items()}, (0,))
+    recalibrated_first = permuted_models(one, spec, Permutations({name: index[:1] for name, index in common.items()}))[
+        0
+    ]
+    close(permuted_first, recalibrated_first, rtol=1e-4, atol=1e-5)
 
 
 def test_only_so_many_images_are_used_as_are_set():
     models = two_models(norm=True)
     merged = mean(models.parameters)
-    few = Settle(models.network, SPLIT, {"method": "recompute", "images": 30})(merged)
+    few = Recalibration(models.network, SPLIT, {"method": "recompute", "images": 30})(merged)
     close(few, recompute(models.network, merged, [SPLIT.inputs[:30]]))
     assert len(SPLIT) <= BATCH
 
 
-def test_the_average_of_permuted_copies_is_the_original_again_once_settled():
-    built = build_network({"name": "resnet20", "width": 0.25}, SHAPE, 3).eval()
+def test_the_average_of_permuted_copies_is_the_original_again_once_recalibrated():
+    built = new_network({"name": "resnet20", "width": 0.25}, SHAPE, 3, "test").eval()
     parameters = initial(built)
     merged = mean(stacked([parameters, parameters]))
     assert merged["norm.num_batches_tracked"].dtype == torch.int64

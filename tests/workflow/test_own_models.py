@@ -6,8 +6,7 @@ import safetensors.torch
 import torch
 import yaml
 
-from onebasin import seeding
-from onebasin.networks.build import build_network
+from onebasin.networks.build import new_network
 from onebasin.storage import artifacts
 
 NETWORK = {"name": "elsewhere:deep", "width": 6}
@@ -41,9 +40,9 @@ def given(new_clone):
 
 
 def network(clone, key):
-    with pytest.MonkeyPatch.context() as patch, seeding.global_rng("own", key):
+    with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(clone.folder)
-        return build_network(NETWORK, (1, 8, 8), 10)
+        return new_network(NETWORK, (1, 8, 8), 10, "own", key)
 
 
 def configure(clone, **changes):

@@ -55,7 +55,7 @@ def parse_setting(text: str) -> tuple[str, Any]:
 
 
 def network_settings(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of the network called `name`, as `networks.build_network` takes them.
+    """The settings of the network called `name`, as `networks.build.new_network` takes them.
 
     Raises:
         OnebasinError: there is no such network or setting, or a value is not allowed. So for the functions below.

@@ -12,30 +12,37 @@ from onebasin.machine.channels_last import prefer_channels_last
 from onebasin.registry import resolve
 
 
-def new_network(settings: Mapping[str, Any], input_shape: tuple[int, ...], classes: int, *key: int | str) -> nn.Module:
-    """A network whose initial parameters are drawn from the stream named by `key`."""
-    with seeding.global_rng(*key):
-        network = build_network(settings, input_shape, classes)
-    prefer_channels_last(network, input_shape)
-    return network
-
-
-def build_network(settings: Mapping[str, Any], input_shape: tuple[int, ...], classes: int) -> nn.Module:
+def new_network(
+    settings: Mapping[str, Any], input_shape: tuple[int, ...], classes: int | None, *key: int | str
+) -> nn.Module:
     """The network named by `settings["name"]`, made with the other settings as arguments.
 
     A builder returns a module from images `[n, c, h, w]` to logits `[n, classes]`. It is given `input_shape`
-    `(c, h, w)` and `classes` if it has parameters of these names: constructors of other libraries have none. Initial
-    parameters come from torch's global generator, as every `nn.Module`'s do.
+    `(c, h, w)` and `classes` if it has parameters of these names: constructors of other libraries have none.
+
+    Args:
+        key: names the stream that initial parameters are drawn from.
 
     Raises:
-        OnebasinError: there is no such network, or what it returns is no `nn.Module`.
+        OnebasinError: there is no such network, it cannot be built, what it returns is no `nn.Module`, or it asks for
+            the number of classes, which is None.
     """
     arguments = dict(settings)
     name = arguments.pop("name")
-    builder = resolve("network", name)
-    known = {"input_shape": input_shape, "classes": classes}
-    taken = inspect.signature(builder).parameters
-    built = builder(**{key: value for key, value in known.items() if key in taken}, **arguments)
-    if not isinstance(built, nn.Module):
-        raise OnebasinError(f"network {name} is a {type(built).__name__}; its callable has to return an nn.Module")
-    return built
+    try:
+        builder = resolve("network", name)
+        taken = inspect.signature(builder).parameters
+        if classes is None and "classes" in taken:
+            raise OnebasinError(f"network {name} has to know the number of classes; give it, or the data")
+        known = {"input_shape": input_shape, "classes": classes}
+        with seeding.global_rng(*key):
+            network = builder(**{word: value for word, value in known.items() if word in taken}, **arguments)
+    except OnebasinError:
+        raise
+    except Exception as error:  # the user's program may fail in any way
+        line = (str(error).splitlines() or [""])[0]
+        raise OnebasinError(f"network {name} cannot be built: {type(error).__name__}: {line}") from error
+    if not isinstance(network, nn.Module):
+        raise OnebasinError(f"network {name} is a {type(network).__name__}; its callable has to return an nn.Module")
+    prefer_channels_last(network, input_shape)
+    return network

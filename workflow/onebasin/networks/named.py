@@ -1,16 +1,13 @@
 """A network from whatever names it: text with its settings, settings as in the configuration, or the module itself."""
 
 import copy
-import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import nn
 
 from onebasin.config.settings import network_settings, parse_named
-from onebasin.errors import OnebasinError
 from onebasin.networks.build import new_network
-from onebasin.registry import resolve
 
 Network = nn.Module | Mapping[str, Any] | str
 
@@ -29,18 +26,7 @@ def make_network(network: Network, input_shape: Sequence[int], classes: int | No
     if isinstance(network, nn.Module):
         return copy.deepcopy(network)
     name, given = parse_named(network) if isinstance(network, str) else _apart(network)
-    settings = network_settings(name, given)
-    try:
-        needs_classes = "classes" in inspect.signature(resolve("network", name)).parameters
-        if classes is None and needs_classes:
-            raise OnebasinError(f"network {name} has to know the number of classes; give it, or the data")
-        built = new_network(settings, tuple(input_shape), classes or 0, "unused")
-    except OnebasinError:
-        raise
-    except Exception as error:  # the user's program may fail in any way
-        line = (str(error).splitlines() or [""])[0]
-        raise OnebasinError(f"network {name} cannot be built: {type(error).__name__}: {line}") from error
-    return built
+    return new_network(network_settings(name, given), tuple(input_shape), classes, "unused")
 
 
 def _apart(settings: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
