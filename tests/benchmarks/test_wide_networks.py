@@ -15,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from onebasin.data import Data, make_data
 from onebasin.machine.jobs import prepare_torch
 from onebasin.merging.average import merge
-from onebasin.merging.recalibration import Settle
+from onebasin.merging.recalibration import Recalibration
 from onebasin.models.objective import measure
 from onebasin.models.stack import Models
 from onebasin.parameters import stacked
@@ -124,7 +124,7 @@ def test_search(benchmark, method, settings):
     seconds, found = benchmark.pedantic(timed, (search, GPU), rounds=1)
     peak = torch.cuda.max_memory_allocated() - before
     size = sum(tensor.numel() * tensor.element_size() for tensor in models.parameters.values())
-    merged = merge(models, spec, found, Settle(models.network, few.train, {"method": "recompute"}))
+    merged = merge(models, spec, found, Recalibration(models.network, few.train, {"method": "recompute"}))
     loss, accuracy = measure(models.network, merged, data.test)
     benchmark.extra_info.update(
         title=f"{method} of five ResNet20 x16",

@@ -8,7 +8,7 @@ from onebasin.matching.weight import weight_matching
 from onebasin.measures.anchored import anchored_barriers, in_order_of_first, match_to_anchor, without_anchor
 from onebasin.measures.pairwise import interpolation_curves, pairwise_barriers
 from onebasin.merging.average import permuted_models
-from onebasin.merging.recalibration import Settle
+from onebasin.merging.recalibration import Recalibration
 from onebasin.symmetry.apply import compose, identity, invert, permute, random_permutations
 from onebasin.symmetry.permutations import Permutations
 
@@ -51,10 +51,10 @@ def test_a_model_is_matched_alike_whoever_else_is_there():
 def test_the_barriers_are_those_between_the_models_but_the_anchor():
     models, data = trained_mlps(), few_digits()
     spec = spec_of(models)
-    settle = Settle(models.network, data.train, {})
+    recalibrate = Recalibration(models.network, data.train, {})
     found = Permutations(random_permutations(spec, 3, stream("permutations")))
-    barriers = anchored_barriers(models, spec, found, data, 5, settle)
-    everyone = pairwise_barriers(interpolation_curves(permuted_models(models, spec, found), data, 5, settle))
+    barriers = anchored_barriers(models, spec, found, data, 5, recalibrate)
+    everyone = pairwise_barriers(interpolation_curves(permuted_models(models, spec, found), data, 5, recalibrate))
     assert set(zip(barriers["model_a"], barriers["model_b"], strict=True)) == {(1, 2)}
     assert barriers.reset_index(drop=True).equals(without_anchor(everyone, 0).reset_index(drop=True))
 

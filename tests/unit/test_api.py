@@ -33,8 +33,8 @@ def files(tmp_path):
     models = trained_mlps()
     torch.save(models[0], tmp_path / "0.pt")
     safetensors.torch.save_file({n: t.contiguous() for n, t in models[1].items()}, tmp_path / "1.safetensors")
-    made = {"network": {"name": "mlp", "width": 24, "depth": 3}}
-    save_model(tmp_path / "2.safetensors", models, 2, 10, made)
+    recipe = {"network": {"name": "mlp", "width": 24, "depth": 3}}
+    save_model(tmp_path / "2.safetensors", models, 2, 10, recipe)
     return [tmp_path / "0.pt", tmp_path / "1.safetensors", tmp_path / "2.safetensors"]
 
 
@@ -162,11 +162,11 @@ def test_batch_norm_statistics_are_measured_anew_or_asked_for():
         onebasin.merge(models, spec, found)
     plain = onebasin.merge(models, spec, found, normalization=None)
     assert torch.equal(plain["1.running_mean"], torch.zeros(6))
-    settled = onebasin.merge(models, spec, found, data, images=100)
+    recalibrated = onebasin.merge(models, spec, found, data, images=100)
     network = small_cnn()
     network.load_state_dict(plain)
     features = network[0](data.train.inputs[:100])
-    torch.testing.assert_close(settled["1.running_mean"], features.mean(dim=(0, 2, 3)), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(recalibrated["1.running_mean"], features.mean(dim=(0, 2, 3)), rtol=1e-4, atol=1e-5)
 
 
 def test_repair_needs_data_without_batch_norm_as_well():

@@ -22,7 +22,7 @@ TENSORS = {
     "half": torch.tensor([0.1, -3.0], dtype=torch.bfloat16),
     "parameter": torch.nn.Parameter(torch.ones(2)),
 }
-FACTS = {"seed": 3, "made": {"lr": 0.001, "name": "größer"}, "models": [1, 2]}
+FACTS = {"seed": 3, "recipe": {"lr": 0.001, "name": "größer"}, "models": [1, 2]}
 
 
 @pytest.fixture
@@ -75,12 +75,12 @@ def test_equal_content_has_equal_bytes_in_whatever_order_it_is_given(path, tmp_p
 def test_equal_content_has_equal_bytes_in_another_process(tmp_path):
     program = (
         "import sys, torch; from onebasin.storage import artifacts; "
-        "artifacts.save(sys.argv[1], 'model', {c: torch.arange(3.0) for c in 'bac'}, seed=1, made={'x': 1, 'a': 2})"
+        "artifacts.save(sys.argv[1], 'model', {c: torch.arange(3.0) for c in 'bac'}, seed=1, recipe={'x': 1, 'a': 2})"
     )
     package = Path(artifacts.__file__).parents[1]
     environment = {"PYTHONPATH": str(package), "PYTHONHASHSEED": "7"}
     subprocess.run([sys.executable, "-c", program, str(tmp_path / "there")], env=environment, check=True)
-    artifacts.save(tmp_path / "here", "model", {c: torch.arange(3.0) for c in "cab"}, made={"a": 2, "x": 1}, seed=1)
+    artifacts.save(tmp_path / "here", "model", {c: torch.arange(3.0) for c in "cab"}, recipe={"a": 2, "x": 1}, seed=1)
     assert (tmp_path / "there").read_bytes() == (tmp_path / "here").read_bytes()
 
 

@@ -26,7 +26,7 @@ from onebasin.measures.singular import decompose, singular_values
 from onebasin.measures.taylor import taylor_estimates
 from onebasin.measures.truncation import truncation_barriers
 from onebasin.merging.average import merge, permuted_models
-from onebasin.merging.recalibration import Settle
+from onebasin.merging.recalibration import Recalibration
 from onebasin.models.stack import Models
 from onebasin.networks.build import new_network
 from onebasin.parameters import one
@@ -63,7 +63,7 @@ METHODS = {
         **{"weights": "random", "augmentation": {"crop": 2, "flip": False}},
     },
 }
-SETTLE = {"images": 200, "method": "recompute"}
+RECALIBRATION = {"images": 200, "method": "recompute"}
 
 on_networks = pytest.mark.parametrize("network", NETWORKS)
 
@@ -217,19 +217,19 @@ def test_measures_are_those_of_the_cpu(network):
         device = models.device.type
         data, spec = data_for(network, device), spec_for(network)
         split = data.test.first(60)
-        settle = Settle(models.network, data.train, SETTLE)
-        merged = merge(models, spec, found, settle)
+        recalibrate = Recalibration(models.network, data.train, RECALIBRATION)
+        merged = merge(models, spec, found, recalibrate)
         permuted = permuted_models(models, spec, found)
         parts = [decompose(one(models.weights, model)) for model in range(3)]
         tables = {
             "merged": evaluate_merged(models, merged, data),
-            "interpolation": interpolation_curves(permuted, data, 5, settle),
-            "landscape": landscape(permuted, split, 3, settle),
-            "taylor": taylor_estimates(permuted, split, 3, settle),
+            "interpolation": interpolation_curves(permuted, data, 5, recalibrate),
+            "landscape": landscape(permuted, split, 3, recalibrate),
+            "taylor": taylor_estimates(permuted, split, 3, recalibrate),
             "alignment": alignments(models, parts, spec, found, merged, [0.0, 0.5]),
             "distance": distances(models, permuted),
             "singular_values": singular_values(parts[0]),
-            "three_models": anchored_barriers(models, spec, found, data, 3, settle),
+            "three_models": anchored_barriers(models, spec, found, data, 3, recalibrate),
         }
         responses(models.network, models[0], parts[0], split)  # vectors of equal singular values are any basis
         results.append(tables)
@@ -273,11 +273,11 @@ def test_exact_traces_are_those_of_the_cpu(network):
 @on_networks
 def test_what_searches_again_runs(network):
     models, data = trained(network), data_for(network)
-    spec, settle = spec_for(network), Settle(models.network, data.train, SETTLE)
+    spec, recalibrate = spec_for(network), Recalibration(models.network, data.train, RECALIBRATION)
     table = compare_warm_start(models, spec, data, METHODS["ste_mm"], "gpu")
     assert table["identical"].all()
     match_to_anchor(weight_matching, models, spec, data, METHODS["weight_matching"], "gpu")
-    truncation_barriers(models, spec, data, [0.0, 0.5], METHODS["weight_matching"], 3, settle, "gpu")
+    truncation_barriers(models, spec, data, [0.0, 0.5], METHODS["weight_matching"], 3, recalibrate, "gpu")
 
 
 def test_what_is_written_is_on_the_cpu(tmp_path):

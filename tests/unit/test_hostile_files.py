@@ -280,23 +280,33 @@ def test_writing_over_a_link_leaves_what_it_leads_to(tmp_path):
     ("expected", "named"),
     [
         ({"seed": 2}, "seed is 1, expected 2"),
-        ({"made": {"training": {"lr": 0.1}, "root": 5}}, "made.training.lr is 0.01, expected 0.1"),
-        ({"made": {"training": {"lr": 0.01}}}, "made.root is 5, expected None"),
-        ({"made": {"training": 3, "root": 5}}, "made.training is {'lr': 0.01}, expected 3"),
+        ({"recipe": {"training": {"lr": 0.1}, "root": 5}}, "recipe.training.lr is 0.01, expected 0.1"),
+        ({"recipe": {"training": {"lr": 0.01}}}, "recipe.root is 5, expected None"),
+        ({"recipe": {"training": 3, "root": 5}}, "recipe.training is {'lr': 0.01}, expected 3"),
     ],
 )
 def test_an_artifact_made_in_another_way_is_named_with_what_differs(tmp_path, expected, named):
     path = tmp_path / "model.safetensors"
-    made = {"training": {"lr": 0.01}, "root": 5}
-    artifacts.save(path, "model", {}, seed=1, made=made, shape=(1, 2))
+    recipe = {"training": {"lr": 0.01}, "root": 5}
+    artifacts.save(path, "model", {}, seed=1, recipe=recipe, shape=(1, 2))
     assert named in refusal(lambda path: artifacts.load(path, "model", expected=expected), path)
-    assert artifacts.load(path, "model", expected={"seed": 1, "made": made, "shape": (1, 2)}).facts["seed"] == 1
+    assert artifacts.load(path, "model", expected={"seed": 1, "recipe": recipe, "shape": (1, 2)}).facts["seed"] == 1
 
 
 def test_an_artifact_that_does_not_say_how_it_was_made_is_refused(tmp_path):
     path = tmp_path / "model.safetensors"
     artifacts.save(path, "model", {})
-    assert "does not say its made" in refusal(lambda path: artifacts.load(path, "model", expected={"made": {}}), path)
+    assert "does not say its recipe" in refusal(
+        lambda path: artifacts.load(path, "model", expected={"recipe": {}}), path
+    )
+
+
+def test_an_artifact_of_an_older_version_is_refused_and_said_to_be_one(tmp_path):
+    path = tmp_path / "model.safetensors"
+    artifacts.save(path, "model", {}, made={"lr": 1})
+    assert refusal(lambda path: artifacts.load(path, "model", expected={"recipe": {"lr": 1}}), path) == (
+        f"{path}: its header does not say its recipe; written by an older version; {artifacts.REMAKE}"
+    )
 
 
 # Bytes from a generator
@@ -310,7 +320,7 @@ def written(write):
 
 
 TENSORS = {"weight": torch.tensor([[1.5, -2.0]]), "count": torch.tensor(3), "empty": torch.zeros(0, 2)}
-FACTS = {"seed": 3, "made": {"lr": 0.001, "name": "größer"}}
+FACTS = {"seed": 3, "recipe": {"lr": 0.001, "name": "größer"}}
 WHOLE = {
     "artifact": written(lambda path: artifacts.save(path, "model", TENSORS, **FACTS)),
     "data": written(lambda path: save_data(path, Data(IMAGES, IMAGES, classes=2))),

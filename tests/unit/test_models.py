@@ -69,7 +69,7 @@ def test_models_are_stacked_in_the_order_of_their_paths(paths, three):
 
 def test_a_checkpoint_says_how_it_was_made(paths):
     facts = artifacts.load(paths[1], "model").facts
-    assert facts == {"seed": 7, "input_shape": list(SHAPE), "classes": CLASSES, "made": {"network": SETTINGS}}
+    assert facts == {"seed": 7, "input_shape": list(SHAPE), "classes": CLASSES, "recipe": {"network": SETTINGS}}
 
 
 def test_loading_models_draws_nothing_from_the_global_generator(paths):

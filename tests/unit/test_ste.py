@@ -22,7 +22,7 @@ from torch.optim.adam import adam
 
 from onebasin.data import Data, Split, batches
 from onebasin.matching import latents
-from onebasin.matching.latents import Latents, combine, gradient_at
+from onebasin.matching.latents import Latents, gradient_at
 from onebasin.matching.naive import naive
 from onebasin.matching.ste import ste
 from onebasin.matching.ste_mm import convex_weights, ste_mm
@@ -30,7 +30,7 @@ from onebasin.matching.weight import Matcher
 from onebasin.merging.average import merge
 from onebasin.models.objective import forward, measure
 from onebasin.models.stack import Models
-from onebasin.parameters import one
+from onebasin.parameters import combine, one
 from onebasin.symmetry.apply import permute_stack, random_permutations
 from onebasin.symmetry.permutations import check_indices
 

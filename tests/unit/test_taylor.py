@@ -7,7 +7,7 @@ from networks_for_tests import like, random_convolutions, random_data, random_im
 from torch.func import functional_call
 
 from onebasin.measures.taylor import directional_derivatives, excess_estimate, taylor_estimates
-from onebasin.merging.recalibration import Settle
+from onebasin.merging.recalibration import Recalibration
 from onebasin.models.objective import measure
 from onebasin.parameters import lerp, stacked
 
@@ -25,7 +25,7 @@ def case(request):
 
 def made(name):
     models, data = MAKERS[name]()
-    return models, data, Settle(models.network, data.train, {})
+    return models, data, Recalibration(models.network, data.train, {})
 
 
 def exact(models, model, split):
@@ -44,8 +44,8 @@ def exact(models, model, split):
 
 @pytest.mark.parametrize("batch", [4, 2048])
 def test_the_estimate_is_that_of_the_full_hessians(case, batch):
-    models, data, settle = case
-    table = taylor_estimates(models, data.test, 5, settle, batch).set_index(["model_a", "model_b", "weight_b"])
+    models, data, recalibrate = case
+    table = taylor_estimates(models, data.test, 5, recalibrate, batch).set_index(["model_a", "model_b", "weight_b"])
     ends = [exact(models, model, data.test) for model in range(3)]
     assert len(table) == 3 * 3
     for a, b, weight_b in table.index:
@@ -64,7 +64,7 @@ def test_at_the_midpoint_it_is_the_published_form():
 
 def test_close_models_have_the_excess_that_is_estimated(case):
     """Third order in the distance: ten times closer, a thousand times less of an error."""
-    models, data, settle = case
+    models, data, recalibrate = case
     errors = []
     for step in (1e-2, 1e-3):
         near = {
@@ -72,14 +72,14 @@ def test_close_models_have_the_excess_that_is_estimated(case):
             for name, tensor in models.parameters.items()
         }
         close = like(models, stacked([models[0], near]))
-        row = taylor_estimates(close, data.test, 3, settle).iloc[0]
+        row = taylor_estimates(close, data.test, 3, recalibrate).iloc[0]
         errors.append(abs(row["estimate"] - row["measured"]))
     assert errors[1] < errors[0] / 300
     assert errors[0] < 1e-3
 
 
 def test_what_is_measured_keeps_the_statistics_of_the_ends_and_what_is_recomputed_does_not():
-    models, data, settle = made("batchnorm")
+    models, data, recalibrate = made("batchnorm")
     losses = []
     for end in (0, 1):
         mixed = lerp(models[0], models[1], 0.25)
@@ -87,16 +87,16 @@ def test_what_is_measured_keeps_the_statistics_of_the_ends_and_what_is_recompute
         losses.append(measure(models.network, {**mixed, **own}, data.test)[0])
     ends = [measure(models.network, models[end], data.test)[0] for end in (0, 1)]
     line = 0.75 * ends[0] + 0.25 * ends[1]
-    row = taylor_estimates(models.first(2), data.test, 5, settle).set_index("weight_b").loc[0.25]
+    row = taylor_estimates(models.first(2), data.test, 5, recalibrate).set_index("weight_b").loc[0.25]
     assert row["measured"] == pytest.approx(0.75 * losses[0] + 0.25 * losses[1] - line)
-    settled = measure(models.network, settle(lerp(models[0], models[1], 0.25)), data.test)[0]
-    assert row["recomputed"] == pytest.approx(settled - line)
+    recalibrated = measure(models.network, recalibrate(lerp(models[0], models[1], 0.25)), data.test)[0]
+    assert row["recomputed"] == pytest.approx(recalibrated - line)
     assert abs(row["recomputed"] - row["measured"]) > 1e-4
 
 
 def test_without_statistics_both_are_the_excess_of_the_line_between_the_models():
-    models, data, settle = made("mlp")
-    table = taylor_estimates(models.first(2), data.test, 4, settle)
+    models, data, recalibrate = made("mlp")
+    table = taylor_estimates(models.first(2), data.test, 4, recalibrate)
     ends = [measure(models.network, models[end], data.test)[0] for end in (0, 1)]
     assert table["weight_b"].tolist() == pytest.approx([1 / 3, 1 / 2, 2 / 3])  # the midpoint is none of the four points
     for row in table.itertuples():

@@ -10,7 +10,7 @@ from onebasin.measures.pairwise import interpolation_curves, pairwise_barriers
 from onebasin.measures.singular import decompose
 from onebasin.measures.truncation import kept_share, truncated, truncation_barriers
 from onebasin.merging.average import permuted_models
-from onebasin.merging.recalibration import Settle
+from onebasin.merging.recalibration import Recalibration
 from onebasin.parameters import one
 from onebasin.symmetry.permutations import Permutations
 
@@ -52,8 +52,8 @@ def test_nothing_is_cut_off_at_zero():
 
 def test_the_barrier_is_measured_with_the_full_weights():
     models, data = trained_mlps(), few_digits()
-    spec, settle = spec_of(models), Settle(models.network, data.train, {})
-    table = truncation_barriers(models, spec, data, [0.0, 0.8], SETTINGS, 3, settle, "test")
+    spec, recalibrate = spec_of(models), Recalibration(models.network, data.train, {})
+    table = truncation_barriers(models, spec, data, [0.0, 0.8], SETTINGS, 3, recalibrate, "test")
     assert set(zip(table["model_a"], table["model_b"], strict=True)) == {(0, 1), (0, 2)}
     assert table.groupby(["split", "gamma"]).size().eq(2).all()
 
@@ -62,7 +62,7 @@ def test_the_barrier_is_measured_with_the_full_weights():
 
     found = match_to_anchor(search, models, spec, data, SETTINGS, "test")
     permuted = permuted_models(models, spec, Permutations(found.indices))
-    expected = pairwise_barriers(interpolation_curves(permuted, data, 3, settle)).set_index(
+    expected = pairwise_barriers(interpolation_curves(permuted, data, 3, recalibrate)).set_index(
         ["split", "model_a", "model_b"]
     )
     for row in table[table["gamma"] == 0.8].itertuples():

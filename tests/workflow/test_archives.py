@@ -72,8 +72,8 @@ def test_archives_that_are_there_serve_all_experiments_wherever_they_are(clone, 
     for path, size in zip(DATA, (20, 10), strict=True):
         stored = artifacts.load(clone.folder / path, "data")
         assert stored.tensors["train_images"].shape == (size, 1, 28, 28)
-        assert stored.facts["made"]["name"] == "mnist"
-        assert "root" not in stored.facts["made"]
+        assert stored.facts["recipe"]["name"] == "mnist"
+        assert "root" not in stored.facts["recipe"]
 
     (clone.folder / "data").rename(clone.folder / "elsewhere")
     configure(clone, root="elsewhere")

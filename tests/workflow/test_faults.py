@@ -81,7 +81,7 @@ def make_narrower(path):
 
 def train_longer(path):
     artifact = artifacts.load(path, "model")
-    artifact.facts["made"]["training"]["epochs"] = 7
+    artifact.facts["recipe"]["training"]["epochs"] = 7
     artifacts.save(path, "model", artifact.tensors, **artifact.facts)
 
 

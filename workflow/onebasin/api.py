@@ -27,7 +27,7 @@ from onebasin.matching.search import run_search
 from onebasin.measures.merged import evaluate_merged
 from onebasin.measures.pairwise import interpolation_curves, pairwise_barriers
 from onebasin.merging import average as merging
-from onebasin.merging.recalibration import Settle, keeps_statistics
+from onebasin.merging.recalibration import Recalibration, keeps_statistics
 from onebasin.models.checkpoints import ModelFile, read_model_file, stack
 from onebasin.models.objective import forward
 from onebasin.models.stack import Models, initial
@@ -221,7 +221,7 @@ def merge(
         OnebasinError: these are not permutations for these models, or data are needed or do not fit.
     """
     check_indices(permutations.indices, spec, len(models), "permutations")
-    return merging.merge(models, spec, permutations, settle_of(models, data, normalization, images))
+    return merging.merge(models, spec, permutations, recalibration_of(models, data, normalization, images))
 
 
 def evaluate(models: Models, merged: Parameters, data: Data) -> pd.DataFrame:
@@ -265,11 +265,13 @@ def barrier(
         raise OnebasinError("a line has two ends; give at least two models")
     check_data(permuted, data)
     points = stage_settings("interpolation", points=points)["points"]
-    curves = interpolation_curves(permuted, data, points, settle_of(permuted, data, normalization, images))
+    curves = interpolation_curves(permuted, data, points, recalibration_of(permuted, data, normalization, images))
     return curves, pairwise_barriers(curves)
 
 
-def settle_of(models: Models, data: Data | None, normalization: str | None, images: int | None = None) -> Settle | None:
+def recalibration_of(
+    models: Models, data: Data | None, normalization: str | None, images: int | None = None
+) -> Recalibration | None:
     """What is done to averages before they are used; None if nothing.
 
     Raises:
@@ -282,7 +284,7 @@ def settle_of(models: Models, data: Data | None, normalization: str | None, imag
         why = "REPAIR measures activations" if normalization == "repair" else "BatchNorm's statistics are measured anew"
         raise OnebasinError(f"{why} on training data after averaging; give the data, or normalization none")
     check_data(models, data)
-    return Settle(models.network, data.train, settings)
+    return Recalibration(models.network, data.train, settings)
 
 
 @torch.no_grad()

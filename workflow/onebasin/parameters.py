@@ -4,7 +4,7 @@ A stack carries a leading model axis on every tensor.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -15,6 +15,11 @@ Parameters = dict[str, Tensor]
 def one(stack: Mapping[str, Tensor], model: int) -> Parameters:
     """The parameters of model number `model` of a stack (views)."""
     return {name: tensor[model] for name, tensor in stack.items()}
+
+
+def some(stack: Mapping[str, Tensor], models: slice | Sequence[int]) -> Parameters:
+    """The stack of some of a stack's models (views, if they are a slice)."""
+    return {name: tensor[models] for name, tensor in stack.items()}
 
 
 def stacked(models: Sequence[Mapping[str, Tensor]]) -> Parameters:
@@ -34,6 +39,32 @@ def lerp(a: Parameters, b: Parameters, weight_b: float) -> Parameters:
     return {n: torch.lerp(t, b[n], weight_b) if t.is_floating_point() else t for n, t in a.items()}
 
 
+def combine(parts: Iterable[tuple[float, Mapping[str, Tensor]]]) -> Parameters:
+    """The sum of `weight * parameters` over the parts, in their order; they are asked for one at a time."""
+    total: Parameters = {}
+    for weight, parameters in parts:
+        for name, tensor in parameters.items():
+            if name in total:
+                total[name].add_(tensor, alpha=weight)
+            else:
+                total[name] = weight * tensor
+    return total
+
+
+def dot(a: Mapping[str, Tensor], b: Mapping[str, Tensor], dtype: torch.dtype | None = torch.float64) -> float:
+    """The inner product over the tensors of a: each one's in `dtype`, or in its own if that is None."""
+    total = 0.0
+    for name, tensor in a.items():
+        left, right = (part.flatten().to(dtype or tensor.dtype) for part in (tensor, b[name]))
+        total += float(torch.dot(left, right))
+    return total
+
+
+def squared_distance(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> float:
+    """The square of the L2 norm of the difference, summed in float64; of a stack a it is the sum over its models."""
+    return sum(float((tensor.double() - b[name].double()).square().sum()) for name, tensor in a.items())
+
+
 def distance(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> float:
     """The L2 norm of the difference over all tensors, summed in float64."""
-    return math.sqrt(sum(float((tensor.double() - b[name].double()).square().sum()) for name, tensor in a.items()))
+    return math.sqrt(squared_distance(a, b))

@@ -25,7 +25,7 @@ for experiment in EXPERIMENTS.values():
                 gpu=0,
             params:
                 network=experiment["network"],
-                made=experiment.made,
+                recipe=experiment.recipe,
                 seed=lambda wildcards: int(wildcards.seed),
                 compute={**COMPUTE, "device": "cpu"},
                 code=code("adopt.py", experiment.function_of("network")),

@@ -25,7 +25,7 @@ for experiment, block, methods in BLOCKS:
             gpu=GPU,
         params:
             network=experiment["network"],
-            made=experiment.made,
+            recipe=experiment.recipe,
             normalization=experiment["normalization"],
             counts=experiment.counts,
             methods=methods,
@@ -65,7 +65,7 @@ for experiment, block, methods in BLOCKS:
         params:
             experiment=experiment.name,
             network=experiment["network"],
-            made=experiment.made,
+            recipe=experiment.recipe,
             normalization=experiment["normalization"],
             counts=experiment.counts,
             points=experiment["interpolation"]["points"],
@@ -111,7 +111,7 @@ for experiment, block, methods in BLOCKS:
             params:
                 experiment=experiment.name,
                 network=experiment["network"],
-                made=experiment.made,
+                recipe=experiment.recipe,
                 normalization=experiment["normalization"],
                 landscape=experiment["landscape"],
                 methods=methods,

@@ -27,7 +27,7 @@ for experiment in EXPERIMENTS.values():
         params:
             seed=experiment["seed"],
             network=experiment["network"],
-            made=experiment.made,
+            recipe=experiment.recipe,
             sharpness=experiment["sharpness"],
             compute=COMPUTE,
             code=code("sharpness_parents.py", experiment.function_of("network")),
@@ -70,7 +70,7 @@ for experiment, block, methods in BLOCKS:
             experiment=experiment.name,
             seed=experiment["seed"],
             network=experiment["network"],
-            made=experiment.made,
+            recipe=experiment.recipe,
             sharpness=experiment["sharpness"],
             models_of_count=lambda wildcards, experiment=experiment: {
                 count: experiment.models_of(int(wildcards.trial), count) for count in experiment.counts

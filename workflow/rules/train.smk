@@ -70,7 +70,7 @@ for experiment in EXPERIMENTS.values():
                 gpu=GPU,
             params:
                 experiment=experiment.name,
-                made=experiment.made,
+                recipe=experiment.recipe,
                 # a function of the output is no reason to run again: a seed does not depend on its company
                 seeds=lambda wildcards, output: [int(Path(path).stem.removeprefix("seed-")) for path in output.models],
                 compute=COMPUTE,

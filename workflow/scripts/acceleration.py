@@ -9,8 +9,8 @@ from onebasin.symmetry.spec import load_spec
 
 params = snakemake.params
 with computing_job(snakemake.log[0], **params.compute) as device:
-    data = load_data(snakemake.input.data, device, params.made["data"])
-    models = load_models(snakemake.input.models, params.network, device, params.made)
+    data = load_data(snakemake.input.data, device, params.recipe["data"])
+    models = load_models(snakemake.input.models, params.network, device, params.recipe)
     spec = load_spec(snakemake.input.symmetries, params.network)
     table = compare_warm_start(models, spec, data, params.settings, params.seed, "acceleration", params.trial)
     run = {"experiment": params.experiment, "method": "ste_mm", "count": len(models), "trial": params.trial}

@@ -5,4 +5,4 @@ from onebasin.machine.jobs import computing_job
 
 params = snakemake.params
 with computing_job(snakemake.log[0], **params.compute):
-    save_data(snakemake.output[0], make_data({**params.data, **params.place}), made=params.data)
+    save_data(snakemake.output[0], make_data({**params.data, **params.place}), recipe=params.data)

@@ -9,7 +9,7 @@ from onebasin.measures.distance import distances
 from onebasin.measures.singular import decompose
 from onebasin.measures.taylor import taylor_estimates
 from onebasin.merging.average import permuted_models
-from onebasin.merging.recalibration import Settle
+from onebasin.merging.recalibration import Recalibration
 from onebasin.models.checkpoints import load_merged, load_models
 from onebasin.parameters import one
 from onebasin.storage.files import write_sealed
@@ -18,10 +18,10 @@ from onebasin.symmetry.spec import load_spec
 
 params = snakemake.params
 with computing_job(snakemake.log[0], **params.compute) as device:
-    data = load_data(snakemake.input.data, device, params.made["data"])
+    data = load_data(snakemake.input.data, device, params.recipe["data"])
     split = data.split(params.split).first(params.images)
-    models = load_models(snakemake.input.models, params.network, device, params.made)
-    settle = Settle(models.network, data.train, {**params.normalization, "method": "recompute"})
+    models = load_models(snakemake.input.models, params.network, device, params.recipe)
+    recalibrate = Recalibration(models.network, data.train, {**params.normalization, "method": "recompute"})
     spec = load_spec(snakemake.input.symmetries, params.network)
     parts = [decompose(one(models.weights, model)) for model in range(len(models))]
     files = zip(snakemake.input.permutations, snakemake.input.merged, strict=True)
@@ -36,7 +36,7 @@ with computing_job(snakemake.log[0], **params.compute) as device:
             permutations = load_permutations(found, spec, parents.seeds, search)
             permuted = permuted_models(parents, spec, permutations)
             merged = load_merged(average, models.network, device, {"models": parents.seeds, **search})
-            taylor = taylor_estimates(permuted, split, params.points, settle).assign(split=params.split)
+            taylor = taylor_estimates(permuted, split, params.points, recalibrate).assign(split=params.split)
             aligned = alignments(parents, parts[:count], spec, permutations, merged, params.gammas)
             tables["distance"].append(distances(parents, permuted).assign(**run))
             tables["taylor"].append(taylor.assign(**run))

@@ -13,8 +13,8 @@ from onebasin.symmetry.spec import load_spec
 
 params = snakemake.params
 with computing_job(snakemake.log[0], **params.compute) as device:
-    data = load_data(snakemake.input.data, device, params.made["data"])
-    models = load_models(snakemake.input.models, params.network, device, params.made)
+    data = load_data(snakemake.input.data, device, params.recipe["data"])
+    models = load_models(snakemake.input.models, params.network, device, params.recipe)
     spec = load_spec(snakemake.input.symmetries, params.network)
     search = resolve("method", params.function)
     start = time.perf_counter()

@@ -5,19 +5,19 @@ from itertools import product
 from onebasin.data import load_data
 from onebasin.machine.jobs import computing_job
 from onebasin.merging.average import merge, save_merged
-from onebasin.merging.recalibration import Settle
+from onebasin.merging.recalibration import Recalibration
 from onebasin.models.checkpoints import load_models
 from onebasin.symmetry.permutations import load_permutations
 from onebasin.symmetry.spec import load_spec
 
 params = snakemake.params
 with computing_job(snakemake.log[0], **params.compute) as device:
-    models = load_models(snakemake.input.models, params.network, device, params.made)
-    data = load_data(snakemake.input.data, device, params.made["data"])
-    settle = Settle(models.network, data.train, params.normalization)
+    models = load_models(snakemake.input.models, params.network, device, params.recipe)
+    data = load_data(snakemake.input.data, device, params.recipe["data"])
+    recalibrate = Recalibration(models.network, data.train, params.normalization)
     spec = load_spec(snakemake.input.symmetries, params.network)
     files = zip(snakemake.input.permutations, snakemake.output.merged, strict=True)
     for (method, count), (source, target) in zip(product(params.methods, params.counts), files, strict=True):
         chosen = models.first(count)
         permutations = load_permutations(source, spec, chosen.seeds, {"method": method, "trial": params.trial})
-        save_merged(target, merge(chosen, spec, permutations, settle), chosen, method, params.trial)
+        save_merged(target, merge(chosen, spec, permutations, recalibrate), chosen, method, params.trial)

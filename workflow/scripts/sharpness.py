@@ -14,7 +14,7 @@ from onebasin.storage.files import read_sealed, write_sealed
 params = snakemake.params
 with computing_job(snakemake.log[0], **params.compute) as device:
     split = params.sharpness["split"]
-    data = load_data(snakemake.input.data, device, params.made["data"])
+    data = load_data(snakemake.input.data, device, params.recipe["data"])
     network = new_network(params.network, data.input_shape, data.classes, "unused").to(device)
     images = data.split(split).first(params.sharpness["images"])
     sharpness = Sharpness(network, images, params.sharpness["probes"])

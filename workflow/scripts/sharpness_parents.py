@@ -11,8 +11,8 @@ from onebasin.storage.files import write_sealed
 params = snakemake.params
 with computing_job(snakemake.log[0], **params.compute) as device:
     split = params.sharpness["split"]
-    data = load_data(snakemake.input.data, device, params.made["data"])
-    models = load_models(snakemake.input.models, params.network, device, params.made)
+    data = load_data(snakemake.input.data, device, params.recipe["data"])
+    models = load_models(snakemake.input.models, params.network, device, params.recipe)
     images = data.split(split).first(params.sharpness["images"])
     sharpness = Sharpness(models.network, images, params.sharpness["probes"])
     measured = [sharpness.at(models[i], params.seed, "sharpness", seed) for i, seed in enumerate(models.seeds)]

@@ -11,10 +11,10 @@ from onebasin.storage.files import write_sealed
 
 params = snakemake.params
 with computing_job(snakemake.log[0], **params.compute) as device:
-    split = load_data(snakemake.input.data, device, params.made["data"]).split(params.split).first(params.images)
+    split = load_data(snakemake.input.data, device, params.recipe["data"]).split(params.split).first(params.images)
     tables = {"singular_values": [], "responses": []}
     for trial, path in zip(params.trials, snakemake.input.models, strict=True):
-        models = load_models([path], params.network, device, params.made)
+        models = load_models([path], params.network, device, params.recipe)
         place = {"experiment": params.experiment, "trial": trial, "model": models.seeds[0]}
         parts = decompose({name: tensor[0] for name, tensor in models.weights.items()})
         excited = responses(models.network, models[0], parts, split).assign(split=params.split)

@@ -12,7 +12,7 @@ from onebasin.symmetry.tracing.trace import trace
 
 params = snakemake.params
 with computing_job(snakemake.log[0], **params.compute):
-    data = load_data(snakemake.input.data, made=params.data)
+    data = load_data(snakemake.input.data, recipe=params.data)
     # the symmetries are those of the graph, whatever the values
     network = new_network(params.network, data.input_shape, data.classes, "symmetries")
     example = torch.zeros(2, *data.input_shape)

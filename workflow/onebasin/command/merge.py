@@ -59,7 +59,7 @@ def command(
     opened = open_models(files, **opening, at_least=2)
     models, data = opened.models, opened.data
     kept = None if normalization == "none" else normalization
-    api.settle_of(models, data, kept, normalization_images)  # refuses before the search, not after it
+    api.recalibration_of(models, data, kept, normalization_images)  # refuses before the search, not after it
     found, method, trial = opened.find(permutations, method, settings, seed, trial)
     merged = api.merge(models, opened.spec, found, data, kept, normalization_images)
     table = merged_table(api.evaluate(models, merged, data)) if data else "give --data to see how good it is"

@@ -40,6 +40,6 @@ def command(file: Path, permutations: Path | None, seed: int | None, output: Pat
     else:
         found = Permutations(random_permutations(opened.spec, 1, generator("permute", seed or 0)))
     copy = api.permute(opened.models, opened.spec, found)
-    made = {**opened.files[0].facts.get("made", {}), "permuted": how}
-    save_model(output, copy, 0, api.count_classes(copy), made)
+    recipe = {**opened.files[0].facts.get("recipe", {}), "permuted": how}
+    save_model(output, copy, 0, api.count_classes(copy), recipe)
     click.echo(f"{output}: {file} with {sum(group.size for group in opened.spec.groups)} units in another order")

@@ -76,7 +76,7 @@ class Experiment:
         return {key: value for key, value in self["data"].items() if not (self.archives and key in PLACE)}
 
     @property
-    def made(self) -> dict[str, Any]:
+    def recipe(self) -> dict[str, Any]:
         """What decides the bits of a model of a given seed; models say it of themselves.
 
         Those of checkpoints that were made elsewhere say which network and data they were adopted for.

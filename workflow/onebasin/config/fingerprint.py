@@ -7,9 +7,10 @@ and of all the project's modules that it imports, directly or not. Nothing is im
 
 import ast
 import functools
-import hashlib
 import os
 from pathlib import Path
+
+from onebasin.storage.digests import of_text
 
 PACKAGE_FOLDER = Path(__file__).parents[1]
 
@@ -24,7 +25,7 @@ def fingerprint(*programs: str | Path) -> str:
             files.add(file)
             waiting.extend(_imports(file))
     meanings = sorted(f"{file.name}:{_meaning(file)}" for file in files)
-    return hashlib.sha256("\n".join(meanings).encode()).hexdigest()[:16]
+    return of_text("\n".join(meanings))[:16]
 
 
 def _as_files(program: str | Path) -> list[Path]:
@@ -93,4 +94,4 @@ def _meaning(file: Path) -> str:
                 and isinstance(first.value.value, str)
             ):
                 node.body = node.body[1:]
-    return hashlib.sha256(ast.dump(tree).encode()).hexdigest()
+    return of_text(ast.dump(tree))

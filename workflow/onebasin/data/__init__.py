@@ -126,13 +126,13 @@ def save_data(path: str | Path, data: Data, **facts: Any) -> None:
     artifacts.save(path, "data", images | labels, classes=data.classes, mean=data.mean, std=data.std, **facts)
 
 
-def load_data(path: str | Path, device: torch.device | str = "cpu", made: Mapping[str, Any] | None = None) -> Data:
-    """Read a data set (artifact of kind `data`) onto `device`, as float32; if `made` is given, one of these settings.
+def load_data(path: str | Path, device: torch.device | str = "cpu", recipe: Mapping[str, Any] | None = None) -> Data:
+    """Read a data set (artifact of kind `data`) onto `device`, as float32; if `recipe` is given, one of these settings.
 
     Raises:
         OnebasinError: the file is missing, damaged, or of other settings.
     """
-    artifact = artifacts.load(path, "data", ("classes", "mean", "std"), {} if made is None else {"made": made})
+    artifact = artifacts.load(path, "data", ("classes", "mean", "std"), {} if recipe is None else {"recipe": recipe})
     found, facts = artifact.tensors, artifact.facts
     needed = {f"{split}_{what}" for split in ("train", "test") for what in ("images", "labels")}
     if missing := sorted(needed - found.keys()):

@@ -4,7 +4,7 @@ A search evaluates the gradient at a convex combination of permuted models and p
 were the identity: with `w (stopgrad(pi(theta)) + t - stopgrad(t))` in the combination, the derivative by t is w.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -54,18 +54,6 @@ class Latents:
         shares = [(weight * gradient[name]).contiguous() for name in views]
         means, squares, steps = self._means[model], self._squares[model], self._steps[model]
         adam(list(views.values()), shares, means, squares, [], steps, fused=True, lr=self._lr, **ADAM)
-
-
-def combine(parts: Iterable[tuple[float, Mapping[str, Tensor]]]) -> Parameters:
-    """The sum of `weight * parameters` over the parts, which are asked for one at a time."""
-    total: Parameters = {}
-    for weight, parameters in parts:
-        for name, tensor in parameters.items():
-            if name in total:
-                total[name].add_(tensor, alpha=weight)
-            else:
-                total[name] = weight * tensor
-    return total
 
 
 def permuted(source: Mapping[str, Tensor], spec: Spec, indices: Mapping[str, Tensor]) -> Iterator[Parameters]:

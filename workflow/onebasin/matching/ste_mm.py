@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 
 from onebasin.data import Data
-from onebasin.matching.latents import Latents, combine, gradient_at, permuted, training_batches, with_reference
+from onebasin.matching.latents import Latents, gradient_at, permuted, training_batches, with_reference
 from onebasin.matching.weight import Matcher
 from onebasin.models.stack import Models
-from onebasin.parameters import one
+from onebasin.parameters import combine, one, some
 from onebasin.progress import track
 from onebasin.symmetry.permutations import Permutations
 from onebasin.symmetry.spec import Spec
@@ -35,7 +35,7 @@ def ste_mm(
     """
     count, device = len(models), data.train.targets.device
     first = one(models.weights, 0)
-    source = {name: tensor[1:] for name, tensor in models.weights.items()}
+    source = some(models.weights, slice(1, None))
     latents = Latents(first, count - 1, settings["lr"])
     matcher = Matcher(spec, count - 1, generator, settings["first_sweep"], settings["warm_start"], device)
     network = models.network.train()

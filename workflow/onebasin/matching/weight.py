@@ -16,9 +16,8 @@ from onebasin.data import Data
 from onebasin.machine.devices import to_host
 from onebasin.matching.assignment import Duals, solve
 from onebasin.matching.cost import Costs, kept_groups
-from onebasin.matching.latents import combine
 from onebasin.models.stack import Models
-from onebasin.parameters import Parameters, one
+from onebasin.parameters import Parameters, combine, one, some
 from onebasin.progress import track
 from onebasin.symmetry.apply import identity, permute_stack
 from onebasin.symmetry.permutations import Permutations
@@ -90,7 +89,7 @@ class Matcher:
             self._kept = kept_groups(source, self.spec, at_once)
         changed = False
         for part in self._parts(models, at_once):
-            changed |= self._sweep(_slice(target, part), _slice(source, part), models[part], seed)
+            changed |= self._sweep(some(target, part), some(source, part), models[part], seed)
         return changed
 
     def _parts(self, models: Sequence[int], at_once: int) -> list[slice]:
@@ -199,17 +198,13 @@ def _match_to_others(model: int, models: Models, permuted: Parameters, matcher: 
     others = [other for other in range(len(models)) if other != model]
     mean = combine((1 / len(others), one(permuted, other)) for other in others)
     target = {name: tensor[None] for name, tensor in mean.items()}
-    source = {name: tensor[model : model + 1] for name, tensor in models.weights.items()}
+    source = some(models.weights, slice(model, model + 1))
     changed = matcher.match(target, source, [model])
     if changed:
-        own = {name: index[model : model + 1] for name, index in matcher.indices.items()}
+        own = some(matcher.indices, slice(model, model + 1))
         for name, tensor in permute_stack(source, matcher.spec, own).items():
             permuted[name][model] = tensor[0]
     return changed
-
-
-def _slice(stack: Mapping[str, Tensor], part: slice) -> Parameters:
-    return {name: tensor[part] for name, tensor in stack.items()}
 
 
 def _device_of(models: Models) -> torch.device:

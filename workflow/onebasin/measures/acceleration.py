@@ -14,7 +14,7 @@ from onebasin.data import Data
 from onebasin.matching.ste_mm import ste_mm
 from onebasin.merging.average import permuted_models
 from onebasin.models.stack import Models
-from onebasin.parameters import mean
+from onebasin.parameters import mean, squared_distance
 from onebasin.seeding import generator
 from onebasin.symmetry.spec import Spec
 
@@ -40,8 +40,7 @@ def compare_warm_start(
     rows = []
     for warm, permutations in found.items():
         permuted = permuted_models(models, spec, permutations).parameters
-        centre = mean(permuted)
-        distance = sum(float((t.double() - centre[name]).square().sum()) for name, t in permuted.items()) / len(models)
+        objective = squared_distance(permuted, mean(permuted)) / len(models)
         same = all(torch.equal(index, found[True].indices[name]) for name, index in permutations.indices.items())
-        rows.append({"warm_start": warm, **permutations.work, "objective": distance, "identical": same})
+        rows.append({"warm_start": warm, **permutations.work, "objective": objective, "identical": same})
     return pd.DataFrame(rows)

@@ -15,8 +15,9 @@ from onebasin.data import Data
 from onebasin.matching.latents import with_reference
 from onebasin.measures.pairwise import interpolation_curves, pairwise_barriers
 from onebasin.merging.average import permuted_models
-from onebasin.merging.recalibration import Settle
+from onebasin.merging.recalibration import Recalibration
 from onebasin.models.stack import Models
+from onebasin.parameters import some
 from onebasin.seeding import generator
 from onebasin.symmetry.apply import Indices, compose, invert
 from onebasin.symmetry.permutations import Permutations
@@ -49,14 +50,12 @@ def match_to_anchor(
 
 
 def anchored_barriers(
-    models: Models, spec: Spec, permutations: Permutations, data: Data, points: int, settle: Settle
+    models: Models, spec: Spec, permutations: Permutations, data: Data, points: int, recalibrate: Recalibration
 ) -> pd.DataFrame:
     """Barriers between the permuted models but the first: `split, model_a, model_b, barrier_loss, barrier_accuracy`."""
     permuted = permuted_models(models, spec, permutations)
-    others = {name: tensor[1:] for name, tensor in permuted.parameters.items()}
-    return pairwise_barriers(
-        interpolation_curves(replace(permuted, parameters=others, seeds=models.seeds[1:]), data, points, settle)
-    )
+    others = replace(permuted, parameters=some(permuted.parameters, slice(1, None)), seeds=models.seeds[1:])
+    return pairwise_barriers(interpolation_curves(others, data, points, recalibrate))
 
 
 def in_order_of_first(permutations: Permutations) -> Indices:
@@ -66,8 +65,8 @@ def in_order_of_first(permutations: Permutations) -> Indices:
 
 def pair(models: Models, first: int, second: int) -> Models:
     """Two of the models."""
-    stack = {name: tensor[[first, second]] for name, tensor in models.parameters.items()}
-    return replace(models, parameters=stack, seeds=(models.seeds[first], models.seeds[second]))
+    both = some(models.parameters, [first, second])
+    return replace(models, parameters=both, seeds=(models.seeds[first], models.seeds[second]))
 
 
 def without_anchor(barriers: pd.DataFrame, anchor: int | str) -> pd.DataFrame:

@@ -10,7 +10,7 @@ from torch.nn.utils import parameters_to_vector
 
 from onebasin.data import Split
 from onebasin.errors import OnebasinError
-from onebasin.merging.recalibration import Settle
+from onebasin.merging.recalibration import Recalibration
 from onebasin.models.objective import measure
 from onebasin.models.stack import Models
 from onebasin.parameters import Parameters, mean, one
@@ -19,12 +19,14 @@ from onebasin.progress import track
 MARGIN = 0.25  # of the triangle's extent, on every side
 
 
-def landscape(permuted: Models, split: Split, resolution: int, settle: Settle | None = None) -> pd.DataFrame:
+def landscape(
+    permuted: Models, split: Split, resolution: int, recalibrate: Recalibration | None = None
+) -> pd.DataFrame:
     """Loss and accuracy on a `resolution` x `resolution` grid around the first three models, and at the models.
 
     Args:
-        settle: what is done to every point but the models before it is measured; it must not repair, as points outside
-            the triangle are no averages.
+        recalibrate: what is done to every point but the models before it is measured; it must not repair, as points
+            outside the triangle are no averages.
 
     Returns:
         `point, x, y, loss, accuracy`, point being `grid`, a model's seed, or `merged` (the mean of the three).
@@ -44,9 +46,9 @@ def landscape(permuted: Models, split: Split, resolution: int, settle: Settle | 
     rows = []
     for point, x, y in track(places, "loss on the plane", len(places)):
         here = {**three[0], **_at(origin, axes, x, y)}
-        rows.append((point, x, y, *measure(permuted.network, settle(here) if settle else here, split)))
+        rows.append((point, x, y, *measure(permuted.network, recalibrate(here) if recalibrate else here, split)))
     merged = mean(permuted.first(3).parameters)
-    merged = settle(merged) if settle else merged
+    merged = recalibrate(merged) if recalibrate else merged
     named = list(zip([*map(str, permuted.seeds[:3]), "merged"], [*three, merged], strict=True))
     spots = [*corners.tolist(), corners.mean(dim=0).tolist()]
     rows += [

@@ -7,20 +7,22 @@ import pandas as pd
 import torch
 
 from onebasin.data import Data
-from onebasin.merging.recalibration import Settle
+from onebasin.merging.recalibration import Recalibration
 from onebasin.models.objective import SPLITS, measure_many
 from onebasin.models.stack import Models
 from onebasin.parameters import lerp
 from onebasin.progress import track
 
 
-def interpolation_curves(permuted: Models, data: Data, points: int, settle: Settle | None = None) -> pd.DataFrame:
+def interpolation_curves(
+    permuted: Models, data: Data, points: int, recalibrate: Recalibration | None = None
+) -> pd.DataFrame:
     """Loss and accuracy along the line between every two models, per split.
 
     Args:
         permuted: the models after permutation.
         points: evenly spaced points, the ends included.
-        settle: what is done to the points between the ends before they are measured.
+        recalibrate: what is done to the points between the ends before they are measured.
 
     Returns:
         `split, model_a, model_b, weight_b, loss, accuracy`; a model is named by its seed.
@@ -29,14 +31,14 @@ def interpolation_curves(permuted: Models, data: Data, points: int, settle: Sett
     pairs = list(itertools.combinations(range(len(permuted)), 2))
     # the ends are the same for all pairs of a model: measured once
     ends = {name: measure_many(permuted.network, permuted, data.split(name)) for name in SPLITS}
-    statistics = settle.statistics([*permuted]) if settle else []
+    statistics = recalibrate.statistics([*permuted]) if recalibrate else []
     rows = []
     for a, b in track(pairs, f"interpolating pairs of {len(permuted)} models", len(pairs)):
         between = [lerp(permuted[a], permuted[b], weight) for weight in weights[1:-1]]
-        if settle:
+        if recalibrate:
             ends_of_line = [statistics[a], statistics[b]] if statistics else []
             shares = [[1 - weight, weight] for weight in weights[1:-1]]
-            between = [settle(point, ends_of_line, share) for point, share in zip(between, shares, strict=True)]
+            between = [recalibrate(point, ends_of_line, share) for point, share in zip(between, shares, strict=True)]
         for name in SPLITS:
             inner = measure_many(permuted.network, between, data.split(name))
             curve = [ends[name][a], *inner, ends[name][b]]

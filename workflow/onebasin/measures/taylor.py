@@ -23,23 +23,25 @@ from torch.nn import functional as F
 
 from onebasin.data import Split
 from onebasin.measures.sharpness.hessian import BATCH, hessian_operator
-from onebasin.merging.recalibration import Settle
+from onebasin.merging.recalibration import Recalibration
 from onebasin.models.objective import measure
 from onebasin.models.stack import Models
-from onebasin.parameters import Parameters, lerp
+from onebasin.parameters import Parameters, dot, lerp
 from onebasin.progress import track
 
 MIDPOINT = 0.5
 
 
-def taylor_estimates(permuted: Models, split: Split, points: int, settle: Settle, batch: int = BATCH) -> pd.DataFrame:
+def taylor_estimates(
+    permuted: Models, split: Split, points: int, recalibrate: Recalibration, batch: int = BATCH
+) -> pd.DataFrame:
     """The estimated and the measured excess of the loss between every two models, along the line and at its middle.
 
     Args:
         permuted: the models after permutation.
         split: whose mean cross-entropy is meant.
         points: evenly spaced points, of which those between the ends are taken; the midpoint always is.
-        settle: measures statistics anew; must not repair.
+        recalibrate: measures statistics anew; must not repair.
         batch: images whose graph is held at once.
 
     Returns:
@@ -58,7 +60,7 @@ def taylor_estimates(permuted: Models, split: Split, points: int, settle: Settle
     for a, b in itertools.combinations(models, 2):
         for weight_b in sorted({*inner, MIDPOINT}):
             estimate = excess_estimate(along[a][b], along[b][a], weight_b)
-            excess = _measured(permuted, a, b, weight_b, (losses[a], losses[b]), split, settle)
+            excess = _measured(permuted, a, b, weight_b, (losses[a], losses[b]), split, recalibrate)
             rows.append((permuted.seeds[a], permuted.seeds[b], weight_b, estimate, *excess))
     return pd.DataFrame(rows, columns=["model_a", "model_b", "weight_b", "estimate", "measured", "recomputed"])
 
@@ -90,27 +92,29 @@ def directional_derivatives(
         for number, end in enumerate(ends):
             direction = {name: end[name] - parameter.detach() for name, parameter in trained.items()}
             slope, curvature = found[number]
-            slope += share * _dot(gradient, direction)
-            curvature += share * _dot(product(direction), direction)
+            slope += share * dot(gradient, direction)
+            curvature += share * dot(product(direction), direction)
             found[number] = (slope, curvature)
     return found
 
 
 def _measured(
-    permuted: Models, a: int, b: int, weight_b: float, losses: tuple[float, float], split: Split, settle: Settle
+    permuted: Models,
+    a: int,
+    b: int,
+    weight_b: float,
+    losses: tuple[float, float],
+    split: Split,
+    recalibrate: Recalibration,
 ) -> tuple[float, float]:
     """The excess at a point with the ends' own statistics, and with statistics measured anew."""
     network, shares = permuted.network, (1 - weight_b, weight_b)
     point = lerp(permuted[a], permuted[b], weight_b)
     line = sum(share * loss for share, loss in zip(shares, losses, strict=True))
-    settled = settle(point)
-    recomputed = measure(network, settled, split)[0] - line
-    if settled is point:  # no statistics
+    recalibrated = recalibrate(point)
+    recomputed = measure(network, recalibrated, split)[0] - line
+    if recalibrated is point:  # no statistics
         return recomputed, recomputed
     trained = {name: point[name] for name in permuted.weights}
     own = [measure(network, {**permuted[end], **trained}, split)[0] for end in (a, b)]
     return sum(share * loss for share, loss in zip(shares, own, strict=True)) - line, recomputed
-
-
-def _dot(left: Parameters, right: Parameters) -> float:
-    return sum(float(torch.dot(part.flatten().double(), right[name].flatten().double())) for name, part in left.items())

@@ -19,7 +19,7 @@ from onebasin.measures.anchored import pair
 from onebasin.measures.pairwise import interpolation_curves, pairwise_barriers
 from onebasin.measures.singular import Decomposition, decompose
 from onebasin.merging.average import permuted_models
-from onebasin.merging.recalibration import Settle
+from onebasin.merging.recalibration import Recalibration
 from onebasin.models.stack import Models
 from onebasin.parameters import one, stacked
 from onebasin.progress import track
@@ -34,7 +34,7 @@ def truncation_barriers(
     gammas: Sequence[float],
     settings: Mapping[str, Any],
     points: int,
-    settle: Settle,
+    recalibrate: Recalibration,
     *key: int | str,
 ) -> pd.DataFrame:
     """Barriers between the first model and each other one, matched by their dominant singular directions.
@@ -56,7 +56,7 @@ def truncation_barriers(
         both, cut = pair(models, 0, other), [parts[0], parts[other]]
         draws = generator(*key, other, device=data.train.targets.device)
         found = weight_matching(truncated(both, cut, gamma), spec, None, settings, draws)
-        curves = interpolation_curves(permuted_models(both, spec, found), data, points, settle)
+        curves = interpolation_curves(permuted_models(both, spec, found), data, points, recalibrate)
         tables.append(pairwise_barriers(curves).assign(gamma=gamma, kept_share=kept_share(cut, gamma)))
     return pd.concat(tables, ignore_index=True)
 

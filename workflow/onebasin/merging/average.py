@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from onebasin.merging.recalibration import Settle
+from onebasin.merging.recalibration import Recalibration
 from onebasin.models.stack import Models
 from onebasin.parameters import Parameters, mean
 from onebasin.storage import artifacts
@@ -19,11 +19,13 @@ def permuted_models(models: Models, spec: Spec, permutations: Permutations) -> M
     return replace(models, parameters=permute_stack(models.parameters, spec, indices))
 
 
-def merge(models: Models, spec: Spec, permutations: Permutations, settle: Settle | None = None) -> Parameters:
-    """The average of the models after permuting each, and then settled (if given); one model's parameters."""
+def merge(
+    models: Models, spec: Spec, permutations: Permutations, recalibrate: Recalibration | None = None
+) -> Parameters:
+    """The average of the models after permuting each, recalibrated if that is given; one model's parameters."""
     permuted = permuted_models(models, spec, permutations)
     average = mean(permuted.parameters)
-    return settle(average, settle.statistics([permuted[i] for i in range(len(permuted))])) if settle else average
+    return recalibrate(average, recalibrate.statistics([*permuted])) if recalibrate else average
 
 
 def save_merged(path: str | Path, merged: Parameters, models: Models, method: str, trial: int, **facts: Any) -> None:

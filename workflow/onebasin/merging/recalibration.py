@@ -25,7 +25,7 @@ Statistics = dict[str, tuple[Tensor, Tensor]]
 """Mean and standard deviation `[c]` of the channels of a layer's output, by the layer's name."""
 
 
-class Settle:
+class Recalibration:
     """What is done to the parameters of a merged or interpolated model before it is used.
 
     Args:
@@ -52,11 +52,11 @@ class Settle:
             parents: `statistics` of the models that `parameters` are a combination of.
             weights: of the parents in that combination; equal if not given.
         """
-        settled = recompute(self._network, parameters, self._images)
+        recalibrated = recompute(self._network, parameters, self._images)
         if self._repairs:
             weights = weights or [1 / len(parents)] * len(parents)
-            settled = repair(self._network, settled, interpolated(parents, weights), self._images)
-        return settled
+            recalibrated = repair(self._network, recalibrated, interpolated(parents, weights), self._images)
+        return recalibrated
 
 
 def keeps_statistics(network: nn.Module) -> bool:

@@ -1,13 +1,13 @@
-"""Models as files that people bring: artifacts of this project, or state dicts that anybody wrote.
+"""Models as files: artifacts of this project, or state dicts that anybody wrote.
 
 An artifact says of itself which network it is of, for inputs of which shape; a state dict says nothing, so these have
-to be given. Models of artifacts are named by their seeds, others by their place in the list.
+to be given. `read_model_file` reads a file of either, `stack` makes models of files. Models of artifacts are named by
+their seeds, others by their place in the list.
 """
 
-import hashlib
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from onebasin.errors import OnebasinError
 from onebasin.models.stack import Models
 from onebasin.networks.build import new_network
 from onebasin.parameters import Parameters, stacked
-from onebasin.storage import artifacts
+from onebasin.storage import artifacts, digests
 from onebasin.storage.state_dicts import read_state_dict
 
 logger = logging.getLogger(__name__)
@@ -30,7 +30,7 @@ KINDS = ("model", "merged")  # kinds of artifacts that are parameters of a netwo
 
 @dataclass(frozen=True)
 class ModelFile:
-    """A file's tensors, and what it says of itself (`facts`: `seed`, `input_shape`, `classes`, `made`, ...)."""
+    """A file's tensors, and what it says of itself (`facts`: `seed`, `input_shape`, `classes`, `recipe`, ...)."""
 
     path: Path
     tensors: Parameters
@@ -39,23 +39,31 @@ class ModelFile:
     @property
     def network(self) -> dict[str, Any] | None:
         """The settings of the network that it was trained as, if it says so."""
-        made = self.facts.get("made")
-        return made.get("network") if isinstance(made, Mapping) else None
+        recipe = self.facts.get("recipe")
+        return recipe.get("network") if isinstance(recipe, Mapping) else None
 
 
-def read_model_file(path: str | Path) -> ModelFile:
+def read_model_file(
+    path: str | Path,
+    kind: str | None = None,
+    facts: Iterable[str] = (),
+    expected: Mapping[str, Any] | None = None,
+) -> ModelFile:
     """Read a model: an artifact of kind `model` or `merged`, or a state dict (`state_dicts.read_state_dict`).
 
+    Args:
+        kind: if given, an artifact of this kind and nothing else; with `facts` and `expected` of `artifacts.load`.
+
     Raises:
-        OnebasinError: it cannot be read, is damaged, or is an artifact of another kind.
+        OnebasinError: it cannot be read, is damaged, is an artifact of another kind, or made in another way.
     """
-    path = Path(path)
-    header = read_header(path)
-    if header is None:
-        return ModelFile(path, read_state_dict(path))
-    kind = header.get("kind")
-    artifact = artifacts.load(path, kind if kind in KINDS else "model")
-    return ModelFile(path, artifact.tensors, artifact.facts)
+    if kind is None:
+        header = read_header(path)
+        if header is None:
+            return ModelFile(Path(path), read_state_dict(path))
+        kind = header["kind"] if header.get("kind") in KINDS else "model"
+    artifact = artifacts.load(path, kind, facts, expected)
+    return ModelFile(Path(path), artifact.tensors, artifact.facts)
 
 
 def read_header(path: str | Path) -> dict[str, Any] | None:
@@ -81,6 +89,53 @@ def stack(
     return Models(network.to(device).eval(), parameters, names_of(files), tuple(input_shape))
 
 
+def load_models(
+    paths: Sequence[str | Path],
+    network_settings: Mapping[str, Any],
+    device: torch.device | str = "cpu",
+    recipe: Mapping[str, Any] | None = None,
+) -> Models:
+    """Artifacts of kind `model` as a stack, with the network that the settings name.
+
+    The shape of its input and the number of classes are read from the first one.
+
+    Args:
+        recipe: if given, how each of them has to have been made, and then a file `seed-<seed>` holds the model of that
+            seed.
+
+    Raises:
+        OnebasinError: a file is missing or damaged, of another seed or experiment, or its tensors are not those of the
+            network.
+    """
+    files = []
+    for path in paths:
+        expected = {} if recipe is None else {"seed": int(Path(path).stem.removeprefix("seed-")), "recipe": recipe}
+        files.append(read_model_file(path, "model", ("seed", "input_shape", "classes"), expected))
+    input_shape, classes = tuple(files[0].facts["input_shape"]), files[0].facts["classes"]
+    # the values drawn here are never used: the files' take their place
+    return stack(files, new_network(network_settings, input_shape, classes, "unused"), input_shape, device)
+
+
+def load_merged(
+    path: str | Path,
+    network: nn.Module,
+    device: torch.device | str = "cpu",
+    merging: Mapping[str, Any] | None = None,
+) -> Parameters:
+    """The parameters of a merged model (artifact of kind `merged`), of the `merging` of these facts (method, trial,
+    models) if given; errors as for `load_models`."""
+    tensors = fitted(read_model_file(path, "merged", expected=merging).tensors, network, path)
+    return {name: tensor.to(device) for name, tensor in tensors.items()}
+
+
+def save_model(
+    path: str | Path, models: Models, model: int, classes: int, recipe: Mapping[str, Any], **facts: Any
+) -> None:
+    """Write one of the models as a checkpoint (artifact of kind `model`); `recipe` says how it came about."""
+    own = {"seed": models.seeds[model], "input_shape": models.input_shape, "classes": classes, "recipe": recipe}
+    artifacts.save(path, "model", models[model], **own, **facts)
+
+
 def fitted(tensors: Mapping[str, Tensor], network: nn.Module, path: str | Path) -> Parameters:
     """The tensors as the network holds them. Half precision becomes the network's type, which changes no value.
 
@@ -103,10 +158,26 @@ def _is_narrower(given: torch.dtype, own: torch.dtype) -> bool:
     return given.is_floating_point and given != own and torch.promote_types(given, own) == own
 
 
+def check_fit(tensors: Mapping[str, Tensor], network: nn.Module, path: str | Path) -> None:
+    """Refuse tensors that are not the network's: other names, shapes or types, or values that are not finite."""
+    expected = network.state_dict()
+    for name in sorted(expected.keys() | tensors.keys()):
+        if name not in tensors:
+            raise OnebasinError(f"{path}: has no tensor {name}; it is of another network, or of other settings")
+        if name not in expected:
+            raise OnebasinError(f"{path}: has a tensor {name} that the network lacks; give a matching file")
+        if tensors[name].shape != expected[name].shape:
+            have, want = tuple(tensors[name].shape), tuple(expected[name].shape)
+            raise OnebasinError(f"{path}: {name} is {have}, the network's is {want}; give a matching file")
+        if tensors[name].dtype != expected[name].dtype:
+            raise OnebasinError(f"{path}: {name} is {tensors[name].dtype}, expected {expected[name].dtype}; convert it")
+        if not bool(torch.isfinite(tensors[name]).all()):
+            raise OnebasinError(f"{path}: {name} holds NaN or infinity; train that model again")
+
+
 def origin(path: str | Path) -> dict[str, str]:
     """Where a model is from: its path as given, and the SHA-256 of the file."""
-    with Path(path).open("rb") as file:
-        return {"source": str(path), "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+    return {"source": str(path), "sha256": digests.of_file(path)}
 
 
 def names_of(files: Sequence[ModelFile]) -> tuple[int, ...]:
@@ -125,13 +196,8 @@ def identities(files: Sequence[ModelFile]) -> dict[str, Any]:
 
 
 def checksum_of(file: ModelFile) -> str:
-    """SHA-256 over names, types, shapes and bytes of a file's tensors, whatever the format that they are stored in."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(file.tensors.items()):
-        digest.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)};".encode())
-        if tensor.numel():
-            digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
+    """SHA-256 of a file's tensors, whatever the format that they are stored in."""
+    return digests.of_tensors(file.tensors)
 
 
 def check_identities(facts: Mapping[str, Any], files: Sequence[ModelFile], path: str | Path) -> None:
@@ -140,77 +206,3 @@ def check_identities(facts: Mapping[str, Any], files: Sequence[ModelFile], path:
         raise OnebasinError(
             f"{path}: made for other models, or for these in another order; give the files as they were matched"
         )
-
-
-def load_models(
-    paths: Sequence[str | Path],
-    network_settings: Mapping[str, Any],
-    device: torch.device | str = "cpu",
-    made: Mapping[str, Any] | None = None,
-) -> Models:
-    """Checkpoints (artifacts of kind `model`) as a stack, with the network that the settings name.
-
-    The shape of its input and the number of classes are read from the first checkpoint.
-
-    Args:
-        made: if given, how each of them has to have been made, and then a file `seed-<seed>` holds the model of that
-            seed.
-
-    Raises:
-        OnebasinError: a file is missing or damaged, of another seed or experiment, or its tensors are not those of the
-            network.
-    """
-    loaded = [
-        artifacts.load(path, "model", ("seed", "input_shape", "classes"), _expected(path, made)) for path in paths
-    ]
-    facts = loaded[0].facts
-    # the values drawn here are never used: the checkpoints' take their place
-    input_shape = tuple(facts["input_shape"])
-    network = new_network(network_settings, input_shape, facts["classes"], "unused").to(device).eval()
-    for path, artifact in zip(paths, loaded, strict=True):
-        check_fit(artifact.tensors, network, path)
-    seeds = tuple(int(artifact.facts["seed"]) for artifact in loaded)
-    parameters = {name: tensor.to(device) for name, tensor in stacked([a.tensors for a in loaded]).items()}
-    return Models(network, parameters, seeds, input_shape)
-
-
-def _expected(path: str | Path, made: Mapping[str, Any] | None) -> dict[str, Any]:
-    return {} if made is None else {"seed": int(Path(path).stem.removeprefix("seed-")), "made": made}
-
-
-def save_model(
-    path: str | Path, models: Models, model: int, classes: int, made: Mapping[str, Any], **facts: Any
-) -> None:
-    """Write one of the models as a checkpoint (artifact of kind `model`); `made` says how it came about."""
-    own = {"seed": models.seeds[model], "input_shape": models.input_shape, "classes": classes, "made": made}
-    artifacts.save(path, "model", models[model], **own, **facts)
-
-
-def load_merged(
-    path: str | Path,
-    network: nn.Module,
-    device: torch.device | str = "cpu",
-    merging: Mapping[str, Any] | None = None,
-) -> Parameters:
-    """The parameters of a merged model (artifact of kind `merged`), of the `merging` of these facts (method, trial,
-    models) if given; errors as for `load_models`."""
-    artifact = artifacts.load(path, "merged", expected=merging)
-    check_fit(artifact.tensors, network, path)
-    return {name: tensor.to(device) for name, tensor in artifact.tensors.items()}
-
-
-def check_fit(tensors: Mapping[str, Tensor], network: nn.Module, path: str | Path) -> None:
-    """Refuse tensors that are not the network's: other names, shapes or types, or values that are not finite."""
-    expected = network.state_dict()
-    for name in sorted(expected.keys() | tensors.keys()):
-        if name not in tensors:
-            raise OnebasinError(f"{path}: has no tensor {name}; it is of another network, or of other settings")
-        if name not in expected:
-            raise OnebasinError(f"{path}: has a tensor {name} that the network lacks; give a matching file")
-        if tensors[name].shape != expected[name].shape:
-            have, want = tuple(tensors[name].shape), tuple(expected[name].shape)
-            raise OnebasinError(f"{path}: {name} is {have}, the network's is {want}; give a matching file")
-        if tensors[name].dtype != expected[name].dtype:
-            raise OnebasinError(f"{path}: {name} is {tensors[name].dtype}, expected {expected[name].dtype}; convert it")
-        if not bool(torch.isfinite(tensors[name]).all()):
-            raise OnebasinError(f"{path}: {name} holds NaN or infinity; train that model again")

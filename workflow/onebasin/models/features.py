@@ -35,14 +35,12 @@ class Call:
     """One run of a layer. The tensors are the network's own, which may go on in place: who keeps one keeps a copy.
 
     Attributes:
-        layer: the layer's name.
-        name: that of its weight among the parameters, `<layer>.weight` as a rule.
+        name: of the layer's weight among the parameters.
         function: of torch, a key of `AXES`.
         input: what the layer took in, `[n, channels, places ...]`, or `[n, ..., channels]` of a linear layer.
         output: what it put out, likewise.
     """
 
-    layer: str
     name: str
     function: Function
     input: Tensor
@@ -50,6 +48,11 @@ class Call:
     output: Tensor
     arguments: tuple[Any, ...]
     named_arguments: Mapping[str, Any]
+
+    @property
+    def layer(self) -> str:
+        """The layer's name."""
+        return self.name.rpartition(".")[0]
 
     def channel_axis(self, tensor: Tensor) -> int:
         """The axis of the input or output that the channels are on."""
@@ -101,5 +104,5 @@ class _Watch(TorchFunctionMode):
         if (name := self._names.get(id(weight))) is None:
             return output
         given = args[0] if args else named["input"]
-        seen = self._see(Call(name.rpartition(".")[0], name, func, given, weight, output, args, named))
+        seen = self._see(Call(name, func, given, weight, output, args, named))
         return output if seen is None else seen

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from onebasin.parameters import Parameters, one
+from onebasin.parameters import Parameters, one, some
 
 
 @dataclass(frozen=True)
@@ -46,8 +46,7 @@ class Models:
 
     def first(self, count: int) -> "Models":
         """The first `count` models."""
-        few = {name: tensor[:count] for name, tensor in self.parameters.items()}
-        return replace(self, parameters=few, seeds=self.seeds[:count])
+        return replace(self, parameters=some(self.parameters, slice(count)), seeds=self.seeds[:count])
 
 
 def initial(network: nn.Module) -> Parameters:

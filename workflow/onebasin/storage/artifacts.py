@@ -5,7 +5,6 @@ It holds the SHA-256 of the whole file with these digits as zeros: safetensors n
 flipped bit of the data nor one that makes another header of a header. `load` gives what was saved, or refuses.
 """
 
-import hashlib
 import json
 import os
 import re
@@ -21,13 +20,11 @@ from torch import Tensor
 
 from onebasin import __version__
 from onebasin.errors import OnebasinError
+from onebasin.storage.digests import UNSEALED, of_file
 from onebasin.storage.files import replacing, require_regular
 
 HEADER_KEY = "onebasin"
 REMAKE = "delete it and run again to make it anew"
-
-_UNSEALED = "0" * 64
-_CHUNK = 1 << 20  # bytes read at a time: a file is not held in memory to be checked
 
 
 @dataclass(frozen=True)
@@ -51,7 +48,7 @@ def save(path: str | Path, kind: str, tensors: Mapping[str, Tensor], **facts: An
     header = {
         "kind": kind,
         "facts": facts,
-        "sha256": _UNSEALED,
+        "sha256": UNSEALED,
         "versions": {"onebasin": __version__, "torch": str(torch.__version__)},
     }
     with replacing(path) as temporary:
@@ -59,8 +56,8 @@ def save(path: str | Path, kind: str, tensors: Mapping[str, Tensor], **facts: An
             safetensors.torch.save_file(dense, temporary, {HEADER_KEY: json.dumps(header, sort_keys=True)})
         except safetensors.SafetensorError as error:
             raise _as_os_error(error) from error
-        place = _place_of(_UNSEALED, temporary)
-        seal = _checksum(temporary, place)
+        place = _place_of(UNSEALED, temporary)
+        seal = of_file(temporary, place)
         with temporary.open("r+b") as file:
             file.seek(place)
             file.write(seal.encode())
@@ -88,7 +85,8 @@ def load(path: str | Path, kind: str, facts: Iterable[str] = (), expected: Mappi
         held = _brief(header["kind"])
         raise OnebasinError(f"{path}: holds '{held}', expected '{kind}'; give a file of that kind")
     if missing := sorted({*facts, *(expected or {})} - header["facts"].keys()):
-        raise OnebasinError(f"{path}: its header does not say its {', '.join(missing)}; {REMAKE}")
+        old = "written by an older version; " if "made" in header["facts"] else ""  # what a recipe was called there
+        raise OnebasinError(f"{path}: its header does not say its {', '.join(missing)}; {old}{REMAKE}")
     require_facts(path, header["facts"], expected or {})
     return Artifact(kind, tensors, header["facts"])
 
@@ -111,7 +109,7 @@ def _verified(text: str | None, path: Path) -> dict[str, Any]:
     header = _header(text)
     if header is None:
         raise OnebasinError(f"{path}: its header is damaged; {REMAKE}")
-    if _checksum(path, _place_of(header["sha256"], path)) != header["sha256"]:
+    if of_file(path, _place_of(header["sha256"], path)) != header["sha256"]:
         raise OnebasinError(f"{path}: its content does not match its checksum; {REMAKE}")
     return header
 
@@ -132,16 +130,6 @@ def _place_of(digits: str, path: Path) -> int:
         length = int.from_bytes(file.read(8), "little")
         before = rb"\"sha256\": \""
         return 8 + file.read(length).rindex(before + digits.encode()) + len(before)
-
-
-def _checksum(path: Path, place: int) -> str:
-    """SHA-256 of the file as it was before its checksum was written at `place`."""
-    with path.open("rb") as file:
-        digest = hashlib.sha256(file.read(place) + _UNSEALED.encode())
-        file.seek(len(_UNSEALED), os.SEEK_CUR)
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def _as_os_error(error: safetensors.SafetensorError) -> OSError:

@@ -5,7 +5,6 @@ What is read has to be a regular file, or a link to one: a pipe or a device in i
 
 import csv
 import errno
-import hashlib
 import io
 import os
 import re
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from onebasin.errors import OnebasinError
+from onebasin.storage import digests
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -139,7 +139,7 @@ def write_sealed_row(row: Mapping[str, str | float | None], path: str | Path) ->
 
 
 def _write_sealed_text(text: str, path: str | Path) -> None:
-    write_text(path, f"{text}{_SEAL}{_sha256(text)}\n")
+    write_text(path, f"{text}{_SEAL}{digests.of_text(text)}\n")
 
 
 def read_sealed(path: str | Path) -> str:
@@ -149,7 +149,7 @@ def read_sealed(path: str | Path) -> str:
         OnebasinError: there is no such file, or it is not as it was written.
     """
     text, _, seal = read_text(path).rpartition(_SEAL)
-    if seal != f"{_sha256(text)}\n":
+    if seal != f"{digests.of_text(text)}\n":
         raise OnebasinError(f"{path}: its rows do not match its checksum; delete it and run again to make it anew")
     return text
 
@@ -157,7 +157,3 @@ def read_sealed(path: str | Path) -> str:
 def _as_csv(frame: "pd.DataFrame") -> str:
     text: str = frame.to_csv(index=False, float_format="%.9g", lineterminator="\n")
     return text
-
-
-def _sha256(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()

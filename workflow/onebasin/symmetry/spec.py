@@ -1,6 +1,5 @@
 """What may be permuted: groups of tensor axes that one permutation moves together."""
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -13,6 +12,7 @@ from torch import Tensor
 
 from onebasin.errors import OnebasinError
 from onebasin.storage.artifacts import require_facts
+from onebasin.storage.digests import of_json
 from onebasin.storage.files import read_text, write_text
 
 
@@ -106,7 +106,7 @@ class Spec:
 def save_spec(path: str | Path, spec: Spec, **facts: Any) -> None:
     """Write a spec as JSON, with `facts` about how it came about and a checksum of it all."""
     content = {**asdict(spec), **facts}
-    write_text(path, json.dumps({**content, "sha256": _checksum(content)}, indent=1) + "\n")
+    write_text(path, json.dumps({**content, "sha256": of_json(content)}, indent=1) + "\n")
 
 
 def load_spec(path: str | Path, network: Mapping[str, Any] | None = None) -> Spec:
@@ -118,7 +118,7 @@ def load_spec(path: str | Path, network: Mapping[str, Any] | None = None) -> Spe
     text = read_text(path)
     try:
         found = json.loads(text)
-        if found.pop("sha256") != _checksum(found):
+        if found.pop("sha256") != of_json(found):
             raise OnebasinError(f"{path}: its content does not match its checksum; delete it and run again")
         require_facts(path, found, {} if network is None else {"network": network})
         groups = [Group(g["name"], g["size"], tuple(Axis(**axis) for axis in g["axes"])) for g in found["groups"]]
@@ -126,8 +126,3 @@ def load_spec(path: str | Path, network: Mapping[str, Any] | None = None) -> Spe
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         why = " ".join(str(error).split())
         raise OnebasinError(f"{path}: not a list of symmetries ({why[:160]}); delete it and run again") from None
-
-
-def _checksum(content: Mapping[str, Any]) -> str:
-    """SHA-256 of a JSON object, however it is laid out."""
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

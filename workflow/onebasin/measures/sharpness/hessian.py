@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from onebasin.machine.matmul import fast_linear
+from onebasin.parameters import combine
 
 BATCH = 2048
 """Images per batch: the graph of an MLP on that many takes some 100 MB; choose less for wide convolutional networks."""
@@ -39,11 +40,8 @@ def hessian_vector_product(
         KeyError: `vector` lacks a trainable parameter.
         ValueError: no images, a batch size below 1, or no trainable parameter.
     """
-    total = {name: torch.zeros_like(p) for name, p in trainable(network).items()}
-    for share, some_images, some_labels in shares(images, labels, batch):
-        for name, part in hessian_operator(network, some_images, some_labels)(vector).items():
-            total[name].add_(part, alpha=share)
-    return total
+    parts = shares(images, labels, batch)
+    return combine((share, hessian_operator(network, *some)(vector)) for share, *some in parts)
 
 
 def hessian_operator(network: nn.Module, images: Tensor, labels: Tensor) -> Callable[[Vector], Vector]:
@@ -104,8 +102,3 @@ def trainable(network: nn.Module) -> dict[str, nn.Parameter]:
     if not parameters:
         raise ValueError("sharpness needs a network with parameters that require a gradient")
     return parameters
-
-
-def dot(left: Vector, right: Vector) -> float:
-    """The inner product of two vectors."""
-    return sum(torch.dot(part.flatten(), right[name].flatten()).item() for name, part in left.items())

@@ -22,13 +22,13 @@ from onebasin import seeding
 from onebasin.errors import OnebasinError
 from onebasin.measures.sharpness.hessian import (
     BATCH,
-    dot,
     evaluating,
     hessian_operator,
     hessian_vector_product,
     shares,
     trainable,
 )
+from onebasin.parameters import dot
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ def scaled_hessian_trace(
         product = hessian_operator(network, some_images, some_labels)
         for draw in range(probes):
             probe = {name: _rademacher(size, generator).mul_(size) for name, size in magnitudes.items()}
-            draws[draw] += share * dot(probe, product(probe))
+            draws[draw] += share * dot(probe, product(probe), dtype=None)
     return _estimate(draws.tolist())
 
 
@@ -137,12 +137,12 @@ def top_eigenvalue(
     with _pyhessian(network, images, labels, batch) as hessian, seeding.global_rng(*key):
         _, vectors = hessian.eigenvalues(maxIter=max_iterations, tol=tolerance, top_n=1)
     vector = dict(zip(trainable(network), vectors[0], strict=True))
-    norm = math.sqrt(dot(vector, vector))
+    norm = math.sqrt(dot(vector, vector, dtype=None))
     unit = {name: part / norm for name, part in vector.items()} if norm > 0 else vector
     image = hessian_vector_product(network, images, labels, unit, batch)
-    value = dot(unit, image)
+    value = dot(unit, image, dtype=None)
     rest = {name: part - value * unit[name] for name, part in image.items()}
-    return Eigenvalue(value, math.sqrt(dot(rest, rest)))
+    return Eigenvalue(value, math.sqrt(dot(rest, rest, dtype=None)))
 
 
 @contextmanager
