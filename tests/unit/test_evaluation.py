@@ -11,10 +11,10 @@ from torch import nn
 from torch.nn import functional as F
 
 from onebasin.data import Data, Split
-from onebasin.models import objective
 from onebasin.measures.merged import evaluate_merged, predict
 from onebasin.measures.pairwise import interpolation_curves, pairwise_barriers
 from onebasin.merging.average import permuted_models
+from onebasin.models import objective
 from onebasin.models.objective import forward, logits, measure, measure_many, score
 from onebasin.models.stack import Models
 from onebasin.parameters import lerp, mean

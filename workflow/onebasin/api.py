@@ -33,7 +33,7 @@ from onebasin.models.objective import forward
 from onebasin.models.stack import Models, initial
 from onebasin.networks.named import Network, make_network
 from onebasin.parameters import Parameters
-from onebasin.registry import builtins, resolve
+from onebasin.registry import entries, resolve
 from onebasin.seeding import generator
 from onebasin.symmetry.check import check as check_spec
 from onebasin.symmetry.permutations import Permutations, check_indices
@@ -103,7 +103,7 @@ def load_data(data: str | Path, size: int | None = None, device: torch.device | 
     if path.is_file():
         return load_saved_data(path, device)
     name, given = parse_named(str(data))
-    if name not in builtins("data") and Path(name).is_dir():
+    if name not in entries("data") and Path(name).is_dir():
         name, given = "image_folder", {"root": name, **({"size": size} if size else {}), **given}
     elif "/" in name or path.suffix == ".safetensors":
         raise OnebasinError(f"{name}: no such file or folder; name a data set, or a file or folder that is there")

@@ -9,9 +9,9 @@ from onebasin.parameters import stacked
 
 params = snakemake.params
 with computing_job(snakemake.log[0], **params.compute):
-    data = load_data(snakemake.input.data, made=params.made["data"])
-    network = new_network(params.network, data.input_shape, data.classes, "unused")
+    data = load_data(snakemake.input.data, made=params.recipe["data"])
+    network = new_network(params.recipe["network"], data.input_shape, data.classes, "unused")
     checkpoint = snakemake.input.checkpoint
     tensors = fitted(read_model_file(checkpoint).tensors, network, checkpoint)
     model = Models(network, stacked([tensors]), (params.seed,), data.input_shape)
-    save_model(snakemake.output[0], model, 0, data.classes, params.made, **origin(checkpoint))
+    save_model(snakemake.output[0], model, 0, data.classes, params.recipe, **origin(checkpoint))

@@ -12,10 +12,10 @@ from onebasin.symmetry.spec import load_spec
 
 params = snakemake.params
 with computing_job(snakemake.log[0], **params.compute) as device:
-    models = load_models(snakemake.input.models, params.network, device, params.made)
-    data = load_data(snakemake.input.data, device, params.made["data"])
+    models = load_models(snakemake.input.models, params.recipe["network"], device, params.recipe)
+    data = load_data(snakemake.input.data, device, params.recipe["data"])
     settle = Settle(models.network, data.train, params.normalization)
-    spec = load_spec(snakemake.input.symmetries, params.network)
+    spec = load_spec(snakemake.input.symmetries, params.recipe["network"])
     files = zip(snakemake.input.permutations, snakemake.output.merged, strict=True)
     for (method, count), (source, target) in zip(product(params.methods, params.counts), files, strict=True):
         chosen = models.first(count)

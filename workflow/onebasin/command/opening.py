@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from onebasin import api
-from onebasin.config.settings import default_of
+from onebasin.config.schema import default_of
 from onebasin.data import Data
 from onebasin.errors import OnebasinError
 from onebasin.machine.devices import device_named

@@ -14,6 +14,7 @@ import torch
 from onebasin.data import Data
 from onebasin.matching.latents import with_reference
 from onebasin.measures.pairwise import interpolation_curves, pairwise_barriers
+from onebasin.measures.run import Run
 from onebasin.merging.average import permuted_models
 from onebasin.merging.recalibration import Settle
 from onebasin.models.stack import Models
@@ -84,3 +85,22 @@ def of_counts(barriers: pd.DataFrame, models: Models, counts: Sequence[int]) -> 
         inside = barriers["model_a"].isin(seeds) & barriers["model_b"].isin(seeds)
         tables.append(barriers[inside].assign(count=count))
     return pd.concat(tables, ignore_index=True)
+
+
+def three_models(run: Run, settings: Mapping[str, Any]) -> dict[str, pd.DataFrame]:
+    """Measure `three_models`: the table of that name, for every method and count.
+
+    Those of methods that leave the first model as it is are measured already, with all pairs.
+
+    Args:
+        settings: `points` of a line between two models.
+    """
+    known = run.part("pairwise")
+    tables = [without_anchor(known[~known["method"].isin(run.searched)], run.models.seeds[0])]
+    for method in run.searched:
+        search = run.search(method)
+        key = (run.root, "three_models", method, run.trial)
+        found = match_to_anchor(search.function, run.models, run.spec, run.data, search.settings, *key)
+        barriers = anchored_barriers(run.models, run.spec, found, run.data, settings["points"], run.recalibration())
+        tables.append(of_counts(barriers, run.models, run.counts).assign(method=method))
+    return {"three_models": pd.concat(tables)}

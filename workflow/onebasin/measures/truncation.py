@@ -17,6 +17,7 @@ from onebasin.data import Data
 from onebasin.matching.weight import weight_matching
 from onebasin.measures.anchored import pair
 from onebasin.measures.pairwise import interpolation_curves, pairwise_barriers
+from onebasin.measures.run import Run
 from onebasin.measures.singular import Decomposition, decompose
 from onebasin.merging.average import permuted_models
 from onebasin.merging.recalibration import Settle
@@ -73,3 +74,15 @@ def kept_share(decompositions: Sequence[Mapping[str, Decomposition]], gamma: flo
     """The part of all singular directions of the models' layers that `gamma` keeps."""
     parts = [part for own in decompositions for part in own.values()]
     return sum(part.kept(gamma) for part in parts) / sum(len(part.singular_values) for part in parts)
+
+
+def measure_truncation(run: Run, settings: Mapping[str, Any]) -> dict[str, pd.DataFrame]:
+    """Measure `truncation`: the table of that name, for the first model of a trial with each of the others.
+
+    Args:
+        settings: the cutoffs `truncation`, and `points` of a line between two models.
+    """
+    search = (settings["truncation"], run.search("weight_matching").settings)
+    key = (run.root, "truncation", run.trial)
+    table = truncation_barriers(run.models, run.spec, run.data, *search, settings["points"], run.recalibration(), *key)
+    return {"truncation": table.assign(method="weight_matching", count=2)}
