@@ -36,8 +36,10 @@ def read_configuration(config: dict[str, Any]) -> Configuration:
     own = config.get("registry")
     use(own if isinstance(own, list) and all(isinstance(path, str) for path in own) else [])
     experiments = config.get("experiments")
-    whole, studies = expand(experiments) if isinstance(experiments, dict) else (experiments, {})
-    settings = {**config, "experiments": whole}
+    settings = {**config}
+    studies: dict[str, Study] = {}
+    if isinstance(experiments, dict):
+        settings["experiments"], studies = expand(experiments)
     error = complete("#", settings)
     if error is not None:
         raise OnebasinError(explain(error))
