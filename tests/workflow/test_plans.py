@@ -16,10 +16,10 @@ needs_plugin = pytest.mark.skipif(
 )
 
 
-def groups_of(plan):
+def groups_of(clone, plan):
     """The jobs of each group that a dry run prints."""
     blocks = re.findall(r"Group job \w+ .*:\n((?: .*\n|\n)+)", plan)
-    return [sorted(job["name"] for job in jobs_of(block)) for block in blocks]
+    return [sorted(job["name"] for job in clone.jobs_of(block)) for block in blocks]
 
 
 @pytest.mark.exhaustive
@@ -42,7 +42,7 @@ def test_an_experiment_says_what_its_stages_need(fresh):
         ("measure_search[sharpness]", {"mem_mb=8000", "runtime=240"}),  # four methods, one after the other
         ("measure_search[evaluation]", {"mem_mb=1500", "runtime=120"}),
     ]:
-        found = [set(job["resources"].split(", ")) for job in jobs_of(plan) if job["name"] == rule]
+        found = [set(job["resources"].split(", ")) for job in fresh.jobs_of(plan) if job["name"] == rule]
         assert found
         assert all(needs <= own for own in found)
 
@@ -52,17 +52,18 @@ def test_a_stage_that_is_not_small_has_jobs_of_its_own(fresh):
     """And what is left of a trial's group is three jobs."""
     fresh.edit("small.yaml", "    trials: 2\n", "    trials: 2\n    resources: {sharpness: {runtime: 300}}\n")
     done = fresh.run(*SLURM)
-    assert groups_of(done.stdout + done.stderr) == [
-        ["measure_search[evaluation]", "measure_search[geometry]", "merge"]
-    ] * 2
+    assert (
+        groups_of(fresh, done.stdout + done.stderr)
+        == [["measure_search[evaluation]", "measure_search[geometry]", "merge"]] * 2
+    )
 
 
 @needs_plugin
 def test_with_a_gpu_only_jobs_that_wait_for_each_other_share_one(fresh):
     done = fresh.run(*SLURM, "--config", "device=cuda")
     plan = done.stdout + done.stderr
-    assert groups_of(plan) == [["measure_search[evaluation]", "merge"]] * 2
-    gpus = {job["name"]: re.search(r"gpu=\d", job["resources"])[0] for job in jobs_of(plan) if "resources" in job}
+    assert groups_of(fresh, plan) == [["measure_search[evaluation]", "merge"]] * 2
+    gpus = {job["name"]: re.search(r"gpu=\d", job["resources"])[0] for job in fresh.jobs_of(plan) if "resources" in job}
     assert (gpus["train_0_3"], gpus["measure_search[sharpness]"], gpus["tables"]) == ("gpu=1", "gpu=1", "gpu=0")
 
 

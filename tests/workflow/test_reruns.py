@@ -123,7 +123,11 @@ def test_other_words_of_a_figure_rerun_nothing(copied):
 
 
 def test_another_record_of_a_table_makes_the_tables_anew(copied):
-    copied.edit("workflow/onebasin/registry/measure.toml", "barrier_loss = 4 }\nwords = \"Merged", "barrier_loss = 3 }\nwords = \"Merged")
+    copied.edit(
+        "workflow/onebasin/registry/measure.toml",
+        'barrier_loss = 4 }\nwords = "Merged',
+        'barrier_loss = 3 }\nwords = "Merged',
+    )
     assert {"tables", "figures"} <= set(copied.planned()) <= {"tables", "figures", *END}
 
 

@@ -1,4 +1,4 @@
-"""Snakemake's output where no terminal shows bars: what is to do, a line now and then, and all that is said of failures.
+"""Snakemake's output where no terminal shows bars: what is to do, a line now and then, all that is said of failures.
 
 snakemake ... 2>&1 | python workflow/scripts/brief.py
 """

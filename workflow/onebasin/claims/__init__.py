@@ -1,8 +1,8 @@
 """Claims: what a paper says, held against the tables of an experiment by rules that were fixed in advance.
 
 The rules are data (a file a paper in `config/claims`, read by `rules`). A claim names an *effect* of the registry,
-which turns the tables of one experiment or study into one number a trial; Student's t interval of its mean over trials is
-then compared with a threshold (`verdicts`). A verdict is never given on missing data: what cannot be computed is
+which turns the tables of one experiment or study into one number a trial; Student's t interval of its mean over trials
+is then compared with a threshold (`verdicts`). A verdict is never given on missing data: what cannot be computed is
 inconclusive and says why. Nothing is measured here, and no value of a paper is assumed.
 """
 

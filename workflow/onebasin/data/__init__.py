@@ -1,4 +1,5 @@
-"""Data sets as tensors: images `[n, c, h, w]` float32 and labels `[n]` int64, per split, on one device.
+"""Data sets as tensors, per split, on one device: images `[n, c, h, w]` or tables `[n, features]` float32 with labels
+`[n]` int64, or tokens `[n, positions]` int64 with a target a position.
 
 There are no worker processes: batches are index operations on the device, driven by an explicit generator. A data set
 that is made of pixels is kept as uint8 until it is on its device, in its file, too.
@@ -23,7 +24,7 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 @dataclass(frozen=True)
 class Split:
-    """Inputs `[n, ...]`, such as images `[n, c, h, w]` float32 (uint8 until `Data.to`), and targets `[n]` int64."""
+    """Inputs `[n, ...]`, float32 (images uint8 until `Data.to`) or int64; targets `[n]` or `[n, positions]` int64."""
 
     inputs: Tensor
     targets: Tensor
@@ -53,8 +54,19 @@ class Data:
 
     @property
     def input_shape(self) -> tuple[int, ...]:
-        """Shape `(c, h, w)` of one image."""
+        """Shape of one input, such as `(c, h, w)` of an image."""
         return tuple(self.train.inputs.shape[1:])
+
+    @property
+    def input_type(self) -> torch.dtype:
+        """Type of the inputs once they are on their device: int64 for tokens, float32 for all else."""
+        return torch.int64 if self.train.inputs.dtype == torch.int64 else torch.float32
+
+    def example(self, count: int = 2) -> Tensor:
+        """A batch `[count, *input_shape]` that a network may be looked at with: zeros, or the first tokens."""
+        if self.input_type == torch.int64:
+            return self.train.inputs[:count].clone()
+        return torch.zeros(count, *self.input_shape)
 
     @property
     def splits(self) -> dict[str, Split]:
@@ -107,14 +119,17 @@ def make_data(settings: Mapping[str, Any]) -> Data:
 
 
 def hold_out(data: Data, fraction: float, seed: int) -> Data:
-    """Hold a fraction of the training set out as the validation split, stratified by class.
+    """Hold a fraction of the training set out as the validation split, stratified by class where samples have one.
 
     Raises:
         OnebasinError: the training set cannot be split so, or there is a validation split already.
     """
     if data.validation is not None:
         raise OnebasinError("config: data.validation_fraction: the data have a validation split of their own; write 0")
-    rest, held = _stratified(data.train.targets, fraction, seed, "the training set")
+    targets = data.train.targets
+    if targets.dim() > 1:  # windows of tokens have no class to be stratified by
+        targets = torch.zeros(len(targets), dtype=torch.int64)
+    rest, held = _stratified(targets, fraction, seed, "the training set")
     images, labels = data.train.inputs, data.train.targets
     return replace(data, train=Split(images[rest], labels[rest]), validation=Split(images[held], labels[held]))
 

@@ -9,12 +9,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 from torch.optim.adam import adam
 
 from onebasin.data import Data, Split, batches
 from onebasin.data.augmentation import augment
-from onebasin.models.objective import forward
+from onebasin.models.objective import cross_entropy, forward
 from onebasin.parameters import Parameters, one
 from onebasin.symmetry.apply import Indices, identity, permute
 from onebasin.symmetry.spec import Spec
@@ -84,9 +83,9 @@ def training_batches(data: Data, settings: Mapping[str, Any], generator: torch.G
 
 
 def gradient_at(network: torch.nn.Module, parameters: Parameters, batch: Split) -> Parameters:
-    """The gradient of the batch's mean cross-entropy at `parameters`."""
+    """The gradient of the batch's loss at `parameters`, in training mode."""
     here = {name: tensor.detach().requires_grad_() for name, tensor in parameters.items()}
-    loss = F.cross_entropy(forward(network, here, batch.inputs), batch.targets)
+    loss = cross_entropy(forward(network, here, batch.inputs, training=True), batch.targets)
     return dict(zip(here, torch.autograd.grad(loss, list(here.values())), strict=True))
 
 

@@ -35,7 +35,7 @@ def ste(
     source = {name: tensor[1:] for name, tensor in models.weights.items()}
     latents = Latents(first, pairs, settings["lr"])
     matcher = Matcher(spec, pairs, generator, settings["first_sweep"], settings["warm_start"], device)
-    network = models.network.train()
+    network = models.network
     steps = 0
     for _ in track(range(settings["epochs"]), f"STE of {pairs} pairs, epochs", settings["epochs"]):
         for batch in training_batches(data, settings, generator):
@@ -44,5 +44,4 @@ def ste(
                 midpoint = combine([(HALF, first), (HALF, second)])
                 latents.step_one(pair, gradient_at(network, midpoint, batch), HALF)
             steps += 1
-    network.eval()
     return Permutations(with_reference(spec, matcher.indices), matcher.work(steps))

@@ -38,7 +38,7 @@ def ste_mm(
     source = {name: tensor[1:] for name, tensor in models.weights.items()}
     latents = Latents(first, count - 1, settings["lr"])
     matcher = Matcher(spec, count - 1, generator, settings["first_sweep"], settings["warm_start"], device)
-    network = models.network.train()
+    network = models.network
     steps = 0
     for _ in track(range(settings["epochs"]), f"STE-MM of {count} models, epochs", settings["epochs"]):
         for batch in training_batches(data, settings, generator):
@@ -47,7 +47,6 @@ def ste_mm(
             everyone = itertools.chain([first], permuted(source, spec, matcher.indices))
             latents.step(gradient_at(network, combine(zip(weights, everyone, strict=True)), batch), weights[1:])
             steps += 1
-    network.eval()
     return Permutations(with_reference(spec, matcher.indices), matcher.work(steps))
 
 
