@@ -7,7 +7,7 @@ from onebasin import seeding
 from onebasin.matching.ste_mm import ste_mm
 from onebasin.measures import acceleration
 from onebasin.measures.acceleration import compare_warm_start
-from onebasin.merging.average import permuted_models
+from onebasin.merging.average import aligned_models
 from onebasin.parameters import mean
 from onebasin.tables.record import table
 
@@ -40,7 +40,7 @@ def test_the_objective_is_the_mean_squared_distance_of_the_permuted_models_to_th
     models, data = trained_mlps(), few_digits()
     draws = seeding.generator("acceleration", 0)
     found = ste_mm(models, spec_of(models), data, {**SETTINGS, "warm_start": True}, draws)
-    permuted = permuted_models(models, spec_of(models), found)
+    permuted = aligned_models(models, spec_of(models), found)
     centre = mean(permuted.parameters)
     distances = [
         sum(float((tensor.double() - centre[name]).square().sum()) for name, tensor in permuted[model].items())

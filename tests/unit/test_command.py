@@ -114,7 +114,7 @@ def test_match_writes_what_the_library_finds(folder):
     found = artifacts.load("p.safetensors", "permutations")
     models = trained_mlps()
     expected = onebasin.match(models, spec_of(models), max_rounds=3)
-    assert same(found.tensors, expected.indices)
+    assert same(found.tensors, expected.elements)
     assert found.facts["models"] == [0, 1, 2]
     assert found.facts["settings"] == {"max_rounds": 3, "first_sweep": "signal"}
     assert "checksums" not in found.facts

@@ -13,13 +13,13 @@ from torch.nn import functional as F
 from onebasin.data import Data, Split
 from onebasin.measures.merged import evaluate_merged, predict
 from onebasin.measures.pairwise import interpolation_curves, pairwise_barriers
-from onebasin.merging.average import permuted_models
+from onebasin.merging.average import aligned_models
 from onebasin.models import objective
 from onebasin.models.objective import forward, logits, measure, measure_many, score
 from onebasin.models.stack import Models
 from onebasin.parameters import lerp, mean
+from onebasin.symmetry.alignment import Alignment
 from onebasin.symmetry.apply import invert
-from onebasin.symmetry.permutations import Permutations
 
 
 class Constant(nn.Module):
@@ -236,7 +236,7 @@ def test_a_model_has_no_barrier_with_its_permuted_copy_once_that_is_permuted_bac
     spec = spec_of(models)
     stack, planted = permuted_copies(models[0], spec, 3)
     copies = like(models, stack)
-    restored = permuted_models(copies, spec, Permutations(invert(planted)))
+    restored = aligned_models(copies, spec, Alignment(invert(spec, planted)))
     assert pairwise_barriers(interpolation_curves(restored, data, points=5))["barrier_loss"].max() < 1e-6
     assert pairwise_barriers(interpolation_curves(restored, data, points=5))["barrier_accuracy"].max() < 1e-12
     assert pairwise_barriers(interpolation_curves(copies, data, points=5))["barrier_loss"].min() > 0.1

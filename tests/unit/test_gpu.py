@@ -25,7 +25,7 @@ from onebasin.measures.sharpness.measure import Sharpness
 from onebasin.measures.singular import decompose, singular_values
 from onebasin.measures.taylor import taylor_estimates
 from onebasin.measures.truncation import truncation_barriers
-from onebasin.merging.average import merge, permuted_models
+from onebasin.merging.average import aligned_models, merge
 from onebasin.merging.recalibration import Settle
 from onebasin.models.stack import Models
 from onebasin.networks.build import new_network
@@ -33,7 +33,7 @@ from onebasin.parameters import one
 from onebasin.registry import resolve
 from onebasin.seeding import generator
 from onebasin.storage import artifacts
-from onebasin.symmetry.permutations import Permutations, load_permutations, save_permutations
+from onebasin.symmetry.alignment import Alignment, load_alignment, save_alignment
 from onebasin.symmetry.spec import Spec
 from onebasin.training import run as training
 from onebasin.training.run import train
@@ -99,7 +99,7 @@ def spec_for(network: str) -> Spec:
     return spec_of(on_cpu(network))
 
 
-def search(network: str, method: str) -> Permutations:
+def search(network: str, method: str) -> Alignment:
     function, settings = resolve("method", method), METHODS[method]
     return run_search(function, method, trained(network), spec_for(network), data_for(network), settings, 0, 0)
 
@@ -169,9 +169,9 @@ def test_data_stay_on_the_device_while_a_network_trains(network):
 @pytest.mark.parametrize("method", METHODS)
 def test_a_search_again_gives_the_same_permutations(network, method):
     first, again = search(network, method), search(network, method)
-    assert equal(first.indices, again.indices)
-    assert {index.device.type for index in first.indices.values()} == {GPU}
-    for name, index in first.indices.items():
+    assert equal(first.elements, again.elements)
+    assert {index.device.type for index in first.elements.values()} == {GPU}
+    for name, index in first.elements.items():
         assert torch.equal(index.sort(dim=1).values.cpu(), torch.arange(index.shape[1]).expand(3, -1)), name
 
 
@@ -183,7 +183,7 @@ def test_a_search_finds_what_it_finds_on_the_cpu(network):
     cpu = on_cpu(network).first(2)
 
     def spread(models, found):
-        both = permuted_models(models, spec, found).weights
+        both = aligned_models(models, spec, found).weights
         return sum(float((t[0] - t[1]).double().square().sum()) for t in both.values())
 
     settings = METHODS["weight_matching"]
@@ -198,15 +198,15 @@ def test_planted_permutations_are_found(network):
     stack, planted = permuted_copies(on_cpu(network)[0], spec, 3)
     models = like(trained(network), {name: tensor.to(GPU) for name, tensor in stack.items()})
     found = weight_matching(models, spec, None, METHODS["weight_matching"], generator("gpu", device=GPU))
-    assert coincide(planted, {name: index.cpu() for name, index in found.indices.items()})
+    assert coincide(planted, {name: index.cpu() for name, index in found.elements.items()})
 
 
 @on_networks
 def test_permutations_of_a_file_are_for_models_on_any_device(network, tmp_path):
     models, spec, found = trained(network), spec_for(network), search(network, "weight_matching")
-    save_permutations(tmp_path / "p.safetensors", found, models=models.seeds, method="weight_matching", trial=0)
-    read = load_permutations(tmp_path / "p.safetensors", spec, models.seeds)
-    assert equal(permuted_models(models, spec, read).parameters, permuted_models(models, spec, found).parameters)
+    save_alignment(tmp_path / "p.safetensors", found, models=models.seeds, method="weight_matching", trial=0)
+    read = load_alignment(tmp_path / "p.safetensors", spec, models.seeds)
+    assert equal(aligned_models(models, spec, read).parameters, aligned_models(models, spec, found).parameters)
 
 
 @on_networks
@@ -219,7 +219,7 @@ def test_measures_are_those_of_the_cpu(network):
         split = data.test.first(60)
         settle = Settle(models.network, data.train, SETTLE)
         merged = merge(models, spec, found, settle)
-        permuted = permuted_models(models, spec, found)
+        permuted = aligned_models(models, spec, found)
         parts = [decompose(one(models.weights, model)) for model in range(3)]
         tables = {
             "merged": evaluate_merged(models, merged, data),

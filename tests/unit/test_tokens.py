@@ -11,7 +11,7 @@ from onebasin.matching.ste_mm import ste_mm
 from onebasin.matching.weight import weight_matching
 from onebasin.measures.merged import evaluate_merged
 from onebasin.measures.pairwise import interpolation_curves
-from onebasin.merging.average import merge, permuted_models
+from onebasin.merging.average import aligned_models, merge
 from onebasin.models.checkpoints import load_models, save_model
 from onebasin.seeding import generator
 from onebasin.symmetry.check import check
@@ -88,7 +88,7 @@ def test_models_of_text_are_trained_stored_matched_and_merged(book, tmp_path):
         ("ste_mm", ste_mm, settings),
     ]:
         found = run_search(search, method, loaded, spec, data, own, 0, 0)
-        permuted = permuted_models(loaded, spec, found)
+        permuted = aligned_models(loaded, spec, found)
         table = evaluate_merged(loaded, merge(loaded, spec, found), data)
         assert table["accuracy"].between(0, 1).all()
         curves = interpolation_curves(permuted, data, 3)

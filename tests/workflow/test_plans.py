@@ -63,7 +63,11 @@ def test_with_a_gpu_only_jobs_that_wait_for_each_other_share_one(fresh):
     done = fresh.run(*SLURM, "--config", "device=cuda")
     plan = done.stdout + done.stderr
     assert groups_of(fresh, plan) == [["measure_search[evaluation]", "merge"]] * 2
-    gpus = {job["name"]: re.search(r"gpu=\d", job["resources"])[0] for job in fresh.jobs_of(plan) if "resources" in job}
+    gpus = {
+        job["name"]: re.search(r"gpu=\d", job["resources"])[0]
+        for job in fresh.jobs_of(plan)
+        if "gpu=" in job["resources"]
+    }
     assert (gpus["train_0_3"], gpus["measure_search[sharpness]"], gpus["tables"]) == ("gpu=1", "gpu=1", "gpu=0")
 
 

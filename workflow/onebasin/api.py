@@ -35,8 +35,8 @@ from onebasin.networks.named import Network, make_network
 from onebasin.parameters import Parameters
 from onebasin.registry import entries, resolve
 from onebasin.seeding import generator
+from onebasin.symmetry.alignment import Alignment, check_elements
 from onebasin.symmetry.check import check as check_spec
-from onebasin.symmetry.permutations import Permutations, check_indices
 from onebasin.symmetry.spec import Spec
 from onebasin.symmetry.tracing.trace import trace as trace_module
 
@@ -158,7 +158,7 @@ def match(
     seed: int = 0,
     trial: int = 0,
     **settings: Any,
-) -> Permutations:
+) -> Alignment:
     """Search the permutations that bring the models together.
 
     Args:
@@ -184,26 +184,26 @@ def match(
     if data is not None:
         check_data(models, data)
     found = run_search(resolve("method", method), method, models, spec, data, settings, seed, trial)
-    if not isinstance(found, Permutations):
-        raise OnebasinError(f"{method} gave {type(found).__name__}; a method has to return Permutations")
-    check_indices(found.indices, spec, len(models), method)
+    if not isinstance(found, Alignment):
+        raise OnebasinError(f"{method} gave {type(found).__name__}; a method has to return Alignment")
+    check_elements(found.elements, spec, len(models), method)
     return found
 
 
-def permute(models: Models, spec: Spec, permutations: Permutations) -> Models:
+def permute(models: Models, spec: Spec, permutations: Alignment) -> Models:
     """The models with their units in their new order; each computes what it computed before.
 
     Raises:
         OnebasinError: these are not permutations of the groups for so many models.
     """
-    check_indices(permutations.indices, spec, len(models), "permutations")
-    return merging.permuted_models(models, spec, permutations)
+    check_elements(permutations.elements, spec, len(models), "permutations")
+    return merging.aligned_models(models, spec, permutations)
 
 
 def merge(
     models: Models,
     spec: Spec,
-    permutations: Permutations,
+    permutations: Alignment,
     data: Data | None = None,
     normalization: str | None = "recompute",
     images: int | None = None,
@@ -220,7 +220,7 @@ def merge(
     Raises:
         OnebasinError: these are not permutations for these models, or data are needed or do not fit.
     """
-    check_indices(permutations.indices, spec, len(models), "permutations")
+    check_elements(permutations.elements, spec, len(models), "permutations")
     return merging.merge(models, spec, permutations, settle_of(models, data, normalization, images))
 
 

@@ -16,17 +16,22 @@ NEEDS = {
 }
 
 
+def named(stage, wildcards):
+    """The name under which an experiment says what jobs need: that of a stage, or of the measure that the wildcard names."""
+    return stage or entries("measure")[wildcards.measure].get("resources", wildcards.measure)
+
+
 # A GPU holds one job at a time (profiles/default); on a cluster that is true of every node, not of them all together.
 resource_scopes:
     gpu="local",
 
 
 def needs(stage, methods=1):
-    """Memory and run time of the jobs of a stage, or of the measure that the wildcard names: after a failure twice as much
-    is asked for, then three times. Time is for each of the methods of a job, one after the other."""
+    """Memory and run time of the jobs of a stage or measure: after a failure twice as much is asked for, then three times.
+    Time is for each of the methods of a job, one after the other."""
 
     def need(key, wildcards):
-        name = stage or wildcards.measure
+        name = named(stage, wildcards)
         return {**NEEDS[name], **EXPERIMENTS[wildcards.experiment]["resources"].get(name, {})}[key]
 
     def runtime(wildcards, attempt):
@@ -44,7 +49,7 @@ def travelling(stage=None):
     """
 
     def group(wildcards):
-        name = stage or wildcards.measure
+        name = named(stage, wildcards)
         small = name == "merge" or entries("measure")[name].get("travels", False)
         if GPU:
             return "measure" if name in ("merge", "evaluation") else None

@@ -16,7 +16,7 @@ from onebasin.machine.jobs import prepare_torch
 from onebasin.models.checkpoints import ModelFile, check_identities, checksum_of, identities, read_model_file
 from onebasin.models.stack import Models
 from onebasin.storage import artifacts
-from onebasin.symmetry.permutations import Permutations, load_permutations
+from onebasin.symmetry.alignment import Alignment, load_alignment
 from onebasin.symmetry.spec import Spec
 
 logger = logging.getLogger(__name__)
@@ -42,7 +42,7 @@ class Opened:
 
     def find(
         self, path: Path | None, method: str, settings: Mapping[str, Any], seed: int, trial: int
-    ) -> tuple[Permutations, str, int]:
+    ) -> tuple[Alignment, str, int]:
         """The permutations in a file, or those that a search finds now; and the method and trial that they are of.
 
         Raises:
@@ -52,9 +52,9 @@ class Opened:
             return api.match(self.models, self.spec, method, self.data, seed, trial, **settings), method, trial
         facts = artifacts.load(path, "permutations", ("models", "method", "trial")).facts
         check_identities(facts, self.files, path)
-        return load_permutations(path, self.spec, self.models.seeds), facts["method"], facts["trial"]
+        return load_alignment(path, self.spec, self.models.seeds), facts["method"], facts["trial"]
 
-    def own_permutation(self, path: Path) -> Permutations:
+    def own_permutation(self, path: Path) -> Alignment:
         """The permutation of the one model that is open, among those of a file.
 
         Raises:
@@ -66,8 +66,8 @@ class Opened:
         if own not in everyone:
             raise OnebasinError(f"{path}: not made for {self.files[0].path}; give the permutations it was matched in")
         place = everyone.index(own)
-        found = load_permutations(path, self.spec, tuple(facts["models"]))
-        return Permutations({group: index[place : place + 1] for group, index in found.indices.items()}, found.work)
+        found = load_alignment(path, self.spec, tuple(facts["models"]))
+        return Alignment({group: index[place : place + 1] for group, index in found.elements.items()}, found.work)
 
 
 def open_models(

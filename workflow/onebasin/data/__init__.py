@@ -172,7 +172,7 @@ def digits(test_fraction: float = 0.2, seed: int = 0) -> Data:
 
 
 def _stratified(labels: Tensor, fraction: float, seed: int, what: str) -> tuple[Tensor, Tensor]:
-    """Indices of the samples that stay and of those that a fraction of every class leaves to, both shuffled."""
+    """Elements of the samples that stay and of those that a fraction of every class leaves to, both shuffled."""
     from sklearn.model_selection import train_test_split
 
     everyone = torch.arange(len(labels)).numpy()

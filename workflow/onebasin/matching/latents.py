@@ -15,7 +15,7 @@ from onebasin.data import Data, Split, batches
 from onebasin.data.augmentation import augment
 from onebasin.models.objective import cross_entropy, forward
 from onebasin.parameters import Parameters, one
-from onebasin.symmetry.apply import Indices, identity, permute
+from onebasin.symmetry.apply import Elements, act, identity
 from onebasin.symmetry.spec import Spec
 
 ADAM: Any = {"beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "weight_decay": 0, "amsgrad": False, "maximize": False}
@@ -67,10 +67,10 @@ def combine(parts: Iterable[tuple[float, Mapping[str, Tensor]]]) -> Parameters:
     return total
 
 
-def permuted(source: Mapping[str, Tensor], spec: Spec, indices: Mapping[str, Tensor]) -> Iterator[Parameters]:
+def permuted(source: Mapping[str, Tensor], spec: Spec, elements: Mapping[str, Tensor]) -> Iterator[Parameters]:
     """The models of a stack, one at a time, their units in their present order."""
     for model in range(len(next(iter(source.values())))):
-        yield permute(one(source, model), spec, one(indices, model))
+        yield act(one(source, model), spec, one(elements, model))
 
 
 def training_batches(data: Data, settings: Mapping[str, Any], generator: torch.Generator) -> Iterator[Split]:
@@ -89,7 +89,7 @@ def gradient_at(network: torch.nn.Module, parameters: Parameters, batch: Split) 
     return dict(zip(here, torch.autograd.grad(loss, list(here.values())), strict=True))
 
 
-def with_reference(spec: Spec, indices: Mapping[str, Tensor]) -> Indices:
+def with_reference(spec: Spec, elements: Mapping[str, Tensor]) -> Elements:
     """The permutations with the identity of the first model before them."""
-    first = identity(spec, 1, next(iter(indices.values())).device)
-    return {name: torch.cat([first[name], index]) for name, index in indices.items()}
+    first = identity(spec, 1, next(iter(elements.values())).device)
+    return {name: torch.cat([first[name], element]) for name, element in elements.items()}

@@ -15,16 +15,14 @@ from onebasin.matching.weight import Matcher
 from onebasin.models.stack import Models
 from onebasin.parameters import one
 from onebasin.progress import track
-from onebasin.symmetry.permutations import Permutations
+from onebasin.symmetry.alignment import Alignment
 from onebasin.symmetry.spec import Spec
 
 HALF = 0.5  # the weight of either model at the midpoint
 
 
-def ste(
-    models: Models, spec: Spec, data: Data, settings: Mapping[str, Any], generator: torch.Generator
-) -> Permutations:
-    """Permutations of models 2..N against the first, which keeps its order; those of the last step.
+def ste(models: Models, spec: Spec, data: Data, settings: Mapping[str, Any], generator: torch.Generator) -> Alignment:
+    """Alignment of models 2..N against the first, which keeps its order; those of the last step.
 
     Args:
         settings: `epochs`, `batch`, `lr` of Adam over the latent targets, `augmentation`, `first_sweep` and
@@ -40,8 +38,9 @@ def ste(
     for _ in track(range(settings["epochs"]), f"STE of {pairs} pairs, epochs", settings["epochs"]):
         for batch in training_batches(data, settings, generator):
             matcher.match(latents.stack, source, range(pairs))
-            for pair, second in enumerate(permuted(source, spec, matcher.indices)):
+            for pair, second in enumerate(permuted(source, spec, matcher.elements)):
                 midpoint = combine([(HALF, first), (HALF, second)])
                 latents.step_one(pair, gradient_at(network, midpoint, batch), HALF)
             steps += 1
-    return Permutations(with_reference(spec, matcher.indices), matcher.work(steps))
+    network.eval()
+    return Alignment(with_reference(spec, matcher.elements), matcher.work(steps))

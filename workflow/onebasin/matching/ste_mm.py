@@ -19,14 +19,14 @@ from onebasin.matching.weight import Matcher
 from onebasin.models.stack import Models
 from onebasin.parameters import one
 from onebasin.progress import track
-from onebasin.symmetry.permutations import Permutations
+from onebasin.symmetry.alignment import Alignment
 from onebasin.symmetry.spec import Spec
 
 
 def ste_mm(
     models: Models, spec: Spec, data: Data, settings: Mapping[str, Any], generator: torch.Generator
-) -> Permutations:
-    """Permutations of all models, those of the last step; the first model keeps its order.
+) -> Alignment:
+    """Alignment of all models, those of the last step; the first model keeps its order.
 
     Args:
         settings: `epochs`, `batch`, `lr` of Adam over the latent targets, `weights`: `random` (N uniform draws divided
@@ -44,10 +44,11 @@ def ste_mm(
         for batch in training_batches(data, settings, generator):
             matcher.match(latents.stack, source, range(count - 1))
             weights = convex_weights(count, settings["weights"], generator).tolist()
-            everyone = itertools.chain([first], permuted(source, spec, matcher.indices))
+            everyone = itertools.chain([first], permuted(source, spec, matcher.elements))
             latents.step(gradient_at(network, combine(zip(weights, everyone, strict=True)), batch), weights[1:])
             steps += 1
-    return Permutations(with_reference(spec, matcher.indices), matcher.work(steps))
+    network.eval()
+    return Alignment(with_reference(spec, matcher.elements), matcher.work(steps))
 
 
 def convex_weights(count: int, kind: str, generator: torch.Generator) -> Tensor:

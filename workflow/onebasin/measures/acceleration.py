@@ -13,7 +13,7 @@ import torch
 from onebasin.data import Data
 from onebasin.matching.ste_mm import ste_mm
 from onebasin.measures.run import Run
-from onebasin.merging.average import permuted_models
+from onebasin.merging.average import aligned_models
 from onebasin.models.stack import Models
 from onebasin.parameters import mean
 from onebasin.seeding import generator
@@ -40,10 +40,10 @@ def compare_warm_start(
     }
     rows = []
     for warm, permutations in found.items():
-        permuted = permuted_models(models, spec, permutations).parameters
+        permuted = aligned_models(models, spec, permutations).parameters
         centre = mean(permuted)
         distance = sum(float((t.double() - centre[name]).square().sum()) for name, t in permuted.items()) / len(models)
-        same = all(torch.equal(index, found[True].indices[name]) for name, index in permutations.indices.items())
+        same = all(torch.equal(index, found[True].elements[name]) for name, index in permutations.elements.items())
         rows.append({"warm_start": warm, **permutations.work, "objective": distance, "identical": same})
     return pd.DataFrame(rows)
 

@@ -15,12 +15,12 @@ from onebasin.data import Data
 from onebasin.matching.latents import with_reference
 from onebasin.measures.pairwise import interpolation_curves, pairwise_barriers
 from onebasin.measures.run import Run
-from onebasin.merging.average import permuted_models
+from onebasin.merging.average import aligned_models
 from onebasin.merging.recalibration import Settle
 from onebasin.models.stack import Models
 from onebasin.seeding import generator
-from onebasin.symmetry.apply import Indices, compose, invert
-from onebasin.symmetry.permutations import Permutations
+from onebasin.symmetry.alignment import Alignment
+from onebasin.symmetry.apply import Elements, compose, invert
 from onebasin.symmetry.spec import Spec
 
 
@@ -29,12 +29,12 @@ class Search(Protocol):
 
     def __call__(
         self, models: Models, spec: Spec, data: Data, settings: Mapping[str, Any], generator: torch.Generator
-    ) -> Permutations: ...
+    ) -> Alignment: ...
 
 
 def match_to_anchor(
     search: Search, models: Models, spec: Spec, data: Data, settings: Mapping[str, Any], *key: int | str
-) -> Permutations:
+) -> Alignment:
     """The permutations of all models when each but the first is matched to the first alone, which keeps its order.
 
     Args:
@@ -43,26 +43,28 @@ def match_to_anchor(
     """
     device = data.train.targets.device
     found = [
-        in_order_of_first(search(pair(models, 0, model), spec, data, settings, generator(*key, model, device=device)))
+        in_order_of_first(
+            spec, search(pair(models, 0, model), spec, data, settings, generator(*key, model, device=device))
+        )
         for model in range(1, len(models))
     ]
-    return Permutations(with_reference(spec, {name: torch.stack([own[name] for own in found]) for name in found[0]}))
+    return Alignment(with_reference(spec, {name: torch.stack([own[name] for own in found]) for name in found[0]}))
 
 
 def anchored_barriers(
-    models: Models, spec: Spec, permutations: Permutations, data: Data, points: int, settle: Settle
+    models: Models, spec: Spec, permutations: Alignment, data: Data, points: int, settle: Settle
 ) -> pd.DataFrame:
     """Barriers between the permuted models but the first: `split, model_a, model_b, barrier_loss, barrier_accuracy`."""
-    permuted = permuted_models(models, spec, permutations)
+    permuted = aligned_models(models, spec, permutations)
     others = {name: tensor[1:] for name, tensor in permuted.parameters.items()}
     return pairwise_barriers(
         interpolation_curves(replace(permuted, parameters=others, seeds=models.seeds[1:]), data, points, settle)
     )
 
 
-def in_order_of_first(permutations: Permutations) -> Indices:
-    """The permutation `[n]` per group of the second of two models that fits the first as it is."""
-    return compose(permutations.of(1), invert(permutations.of(0)))
+def in_order_of_first(spec: Spec, alignment: Alignment) -> Elements:
+    """The elements of the second of two models that fit the first as it is."""
+    return compose(spec, alignment.of(1), invert(spec, alignment.of(0)))
 
 
 def pair(models: Models, first: int, second: int) -> Models:

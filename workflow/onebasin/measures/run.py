@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from onebasin.data import Data, Split, load_data
-from onebasin.merging.average import permuted_models
+from onebasin.merging.average import aligned_models
 from onebasin.merging.recalibration import Settle
 from onebasin.models.checkpoints import load_merged, load_models
 from onebasin.models.stack import Models
@@ -22,7 +22,7 @@ from onebasin.parameters import Parameters
 from onebasin.registry import resolve
 from onebasin.seeding import generator
 from onebasin.storage.parts import read_parts
-from onebasin.symmetry.permutations import Permutations, load_permutations
+from onebasin.symmetry.alignment import Alignment, load_alignment
 from onebasin.symmetry.spec import Spec, load_spec
 
 Opened = TypeVar("Opened")
@@ -32,7 +32,7 @@ Opened = TypeVar("Opened")
 class Search:
     """A method that a measure runs itself: its function, `(models, spec, data, settings, generator)`, and settings."""
 
-    function: Callable[..., Permutations]
+    function: Callable[..., Alignment]
     settings: Mapping[str, Any]
 
 
@@ -114,14 +114,14 @@ class Run:
         """The first `count` models of the trial, before permutation."""
         return self.models.first(count)
 
-    def alignment(self, count: int) -> Permutations:
+    def alignment(self, count: int) -> Alignment:
         """What the method found for the first `count` models."""
         path = self.files["permutations"][self.method, count]
-        return load_permutations(path, self.spec, self.parents(count).seeds, self._search)
+        return load_alignment(path, self.spec, self.parents(count).seeds, self._search)
 
     def aligned(self, count: int) -> Models:
         """The first `count` models after permutation."""
-        return permuted_models(self.parents(count), self.spec, self.alignment(count))
+        return aligned_models(self.parents(count), self.spec, self.alignment(count))
 
     def merged(self, count: int) -> Parameters:
         """The average of the first `count` models after permutation, as it is used."""

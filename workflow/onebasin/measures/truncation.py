@@ -19,7 +19,7 @@ from onebasin.measures.anchored import pair
 from onebasin.measures.pairwise import interpolation_curves, pairwise_barriers
 from onebasin.measures.run import Run
 from onebasin.measures.singular import Decomposition, decompose
-from onebasin.merging.average import permuted_models
+from onebasin.merging.average import aligned_models
 from onebasin.merging.recalibration import Settle
 from onebasin.models.stack import Models
 from onebasin.parameters import one, stacked
@@ -57,7 +57,7 @@ def truncation_barriers(
         both, cut = pair(models, 0, other), [parts[0], parts[other]]
         draws = generator(*key, other, device=data.train.targets.device)
         found = weight_matching(truncated(both, cut, gamma), spec, None, settings, draws)
-        curves = interpolation_curves(permuted_models(both, spec, found), data, points, settle)
+        curves = interpolation_curves(aligned_models(both, spec, found), data, points, settle)
         tables.append(pairwise_barriers(curves).assign(gamma=gamma, kept_share=kept_share(cut, gamma)))
     return pd.concat(tables, ignore_index=True)
 
