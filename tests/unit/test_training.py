@@ -5,7 +5,6 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from onebasin.config.schema import schema
 from onebasin.data import Data, Split, batches
 from onebasin.errors import OnebasinError
 from onebasin.models.objective import measure
@@ -14,8 +13,7 @@ from onebasin.networks.build import new_network
 from onebasin.seeding import generator
 from onebasin.storage import artifacts
 from onebasin.training import run as training
-from onebasin.training.run import HISTORY, train
-from onebasin.training.schedules import OPTIMIZERS, SCHEDULES, lr_at
+from onebasin.training.run import HISTORY, lr_at, train
 
 NETWORK = {"name": "mlp", "width": 7, "depth": 2}
 ADAM = {"optimizer": "adam", "lr": 0.01, "weight_decay": 0.0, "batch": 9, "epochs": 3}
@@ -318,77 +316,3 @@ def test_a_state_that_is_not_of_this_training_is_told_in_the_log_and_not_used(co
     warnings = [record.message for record in caplog.records if record.levelname == "WARNING"]
     assert len(warnings) == (0 if why is None else 1)
     assert all(f"training seed 0 starts over: {state}" in line and why in line for line in warnings)
-
-
-# Schedules and optimisers
-
-
-def test_a_cosine_falls_from_lr_to_nothing_after_its_warm_up():
-    settings = {"lr": 0.2, "epochs": 12, "schedule": {"kind": "cosine", "warmup": 2}}
-    assert [lr_at(settings, epoch) for epoch in (0, 1, 2)] == [0.0, 0.1, 0.2]
-    assert lr_at(settings, 7) == pytest.approx(0.1)
-    assert lr_at(settings, 12) == pytest.approx(0.0)
-
-
-def test_a_step_schedule_falls_at_its_milestones():
-    settings = {"lr": 1.0, "epochs": 10, "schedule": {"kind": "step", "milestones": [4, 8], "factor": 0.1}}
-    assert [lr_at(settings, epoch) for epoch in (0, 3.9, 4, 8)] == pytest.approx([1, 1, 0.1, 0.01])
-
-
-def test_a_schedule_without_a_kind_is_the_linear_one():
-    settings = {"lr": 0.4, "epochs": 10, "schedule": {"peak": 2}}
-    named = settings | {"schedule": {"peak": 2, "kind": "linear"}}
-    assert [lr_at(settings, epoch) for epoch in (0, 1, 5)] == [lr_at(named, epoch) for epoch in (0, 1, 5)]
-
-
-def test_the_configuration_knows_the_optimisers_and_schedules_that_there_are():
-    training_schema = schema()["$defs"]["training"]["properties"]
-    assert set(training_schema["optimizer"]["enum"]) == set(OPTIMIZERS)
-    assert set(training_schema["schedule"]["properties"]["kind"]["enum"]) == set(SCHEDULES)
-
-
-def test_adamw_decays_weights_apart_from_the_gradient(tiny_data):
-    settings = ADAM | {"weight_decay": 0.5}
-    apart, _ = train(NETWORK, tiny_data, settings | {"optimizer": "adamw"}, [0], ROOT)
-    inside, _ = train(NETWORK, tiny_data, settings, [0], ROOT)
-    plain, _ = train(NETWORK, tiny_data, ADAM, [0], ROOT)
-    size = {name: float(m.weights["1.weight"].norm()) for name, m in (("w", apart), ("a", inside), ("0", plain))}
-    assert size["w"] != size["a"]
-    assert size["w"] < size["0"]
-
-
-def test_a_gradient_is_clipped_to_the_norm_asked_for(tiny_data):
-    settings = {"optimizer": "sgd", "lr": 1.0, "weight_decay": 0.0, "batch": 10**6, "epochs": 1, "clip": 1e-3}
-    found, _ = train(NETWORK, tiny_data, settings, [0], ROOT)
-    before = initial_of(tiny_data, 0)
-    moved = torch.cat([(found[0][name] - tensor).flatten() for name, tensor in before.items()]).norm()
-    assert float(moved) == pytest.approx(1e-3, rel=1e-3)
-
-
-# Dropout
-
-DROPPING = {"name": "networks_for_tests:dropping"}
-
-
-def test_dropout_draws_from_a_stream_of_the_models_own(tiny_data):
-    torch.manual_seed(1)
-    alone, _ = train(DROPPING, tiny_data, ADAM, [3], ROOT)
-    torch.manual_seed(2)
-    state = torch.get_rng_state()
-    together, _ = train(DROPPING, tiny_data, ADAM, [1, 3], ROOT)
-    assert torch.equal(torch.get_rng_state(), state)  # and from nobody else's
-    assert equal(together[1], alone[0])
-    without, _ = train(DROPPING | {"share": 0.0}, tiny_data, ADAM, [3], ROOT)
-    assert not equal(without[0], alone[0])
-
-
-def test_a_killed_training_with_dropout_goes_on_to_the_same_bytes(tiny_data, tmp_path):
-    whole, _ = train(DROPPING, tiny_data, ADAM | {"epochs": 4}, [0], ROOT)
-    settings = ADAM | {"epochs": 4, "save_every": 1}
-    run = training._Run(DROPPING, tiny_data, settings, 0, ROOT)
-    for _ in range(2):
-        run.train_epoch()
-    run.save(tmp_path / "state.safetensors", "key")
-    resumed, history = train(DROPPING, tiny_data, settings, [0], ROOT, [tmp_path / "state.safetensors"], "key")
-    assert len(history) == 4
-    assert equal(resumed[0], whole[0])

@@ -31,22 +31,3 @@ def global_rng(*key: int | str) -> Iterator[None]:
     with torch.random.fork_rng():
         torch.manual_seed(derive_seed(*key))
         yield
-
-
-@contextmanager
-def as_global(stream: torch.Generator) -> Iterator[None]:
-    """Let what draws from torch's global generator, such as dropout, draw from this stream in the block.
-
-    The global generator of the stream's device is afterwards what it was before.
-    """
-    device = stream.device
-    everyones = torch.default_generator
-    if device.type != "cpu":
-        everyones = torch.get_device_module(device).default_generators[device.index or 0]
-    before = everyones.get_state()
-    everyones.set_state(stream.get_state())
-    try:
-        yield
-    finally:
-        stream.set_state(everyones.get_state())
-        everyones.set_state(before)

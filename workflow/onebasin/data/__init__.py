@@ -1,5 +1,4 @@
-"""Data sets as tensors, per split, on one device: images `[n, c, h, w]` or tables `[n, features]` float32 with labels
-`[n]` int64, or tokens `[n, positions]` int64 with a target a position.
+"""Data sets as tensors: images `[n, c, h, w]` float32 and labels `[n]` int64, per split, on one device.
 
 There are no worker processes: batches are index operations on the device, driven by an explicit generator. A data set
 that is made of pixels is kept as uint8 until it is on its device, in its file, too.
@@ -24,7 +23,7 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 @dataclass(frozen=True)
 class Split:
-    """Inputs `[n, ...]`, float32 (images uint8 until `Data.to`) or int64; targets `[n]` or `[n, positions]` int64."""
+    """Inputs `[n, ...]`, such as images `[n, c, h, w]` float32 (uint8 until `Data.to`), and targets `[n]` int64."""
 
     inputs: Tensor
     targets: Tensor
@@ -54,19 +53,8 @@ class Data:
 
     @property
     def input_shape(self) -> tuple[int, ...]:
-        """Shape of one input, such as `(c, h, w)` of an image."""
+        """Shape `(c, h, w)` of one image."""
         return tuple(self.train.inputs.shape[1:])
-
-    @property
-    def input_type(self) -> torch.dtype:
-        """Type of the inputs once they are on their device: int64 for tokens, float32 for all else."""
-        return torch.int64 if self.train.inputs.dtype == torch.int64 else torch.float32
-
-    def example(self, count: int = 2) -> Tensor:
-        """A batch `[count, *input_shape]` that a network may be looked at with: zeros, or the first tokens."""
-        if self.input_type == torch.int64:
-            return self.train.inputs[:count].clone()
-        return torch.zeros(count, *self.input_shape)
 
     @property
     def splits(self) -> dict[str, Split]:
@@ -119,17 +107,14 @@ def make_data(settings: Mapping[str, Any]) -> Data:
 
 
 def hold_out(data: Data, fraction: float, seed: int) -> Data:
-    """Hold a fraction of the training set out as the validation split, stratified by class where samples have one.
+    """Hold a fraction of the training set out as the validation split, stratified by class.
 
     Raises:
         OnebasinError: the training set cannot be split so, or there is a validation split already.
     """
     if data.validation is not None:
         raise OnebasinError("config: data.validation_fraction: the data have a validation split of their own; write 0")
-    targets = data.train.targets
-    if targets.dim() > 1:  # windows of tokens have no class to be stratified by
-        targets = torch.zeros(len(targets), dtype=torch.int64)
-    rest, held = _stratified(targets, fraction, seed, "the training set")
+    rest, held = _stratified(data.train.targets, fraction, seed, "the training set")
     images, labels = data.train.inputs, data.train.targets
     return replace(data, train=Split(images[rest], labels[rest]), validation=Split(images[held], labels[held]))
 
@@ -172,7 +157,7 @@ def digits(test_fraction: float = 0.2, seed: int = 0) -> Data:
 
 
 def _stratified(labels: Tensor, fraction: float, seed: int, what: str) -> tuple[Tensor, Tensor]:
-    """Elements of the samples that stay and of those that a fraction of every class leaves to, both shuffled."""
+    """Indices of the samples that stay and of those that a fraction of every class leaves to, both shuffled."""
     from sklearn.model_selection import train_test_split
 
     everyone = torch.arange(len(labels)).numpy()

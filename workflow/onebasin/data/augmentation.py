@@ -11,14 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from onebasin.errors import OnebasinError
-
 
 def augment(images: Tensor, settings: Mapping[str, Any], generator: torch.Generator, black: Tensor) -> Tensor:
     """The images `[n, c, h, w]`, each moved and mirrored by its own draw; see `draw` and `move`."""
-    if images.dim() != 4:
-        shape = " x ".join(map(str, images.shape[1:]))
-        raise OnebasinError(f"config: augmentation is for images of c x h x w, these inputs are {shape}; leave it out")
     return move(images, draw(len(images), settings, generator), black)
 
 

@@ -10,9 +10,10 @@ from collections.abc import Mapping
 import pandas as pd
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from onebasin.data import Data
-from onebasin.models.objective import SPLITS, log_probabilities, measure, score
+from onebasin.models.objective import SPLITS, logits, measure, score
 from onebasin.models.stack import Models
 from onebasin.parameters import Parameters
 
@@ -20,7 +21,8 @@ from onebasin.parameters import Parameters
 def predict(models: Models, data: Data) -> dict[str, Tensor]:
     """Log-probabilities `[N, n, classes]` of every model, by split."""
     return {
-        name: torch.stack([log_probabilities(models.network, p, data.split(name)) for p in models]) for name in SPLITS
+        name: torch.stack([F.log_softmax(logits(models.network, p, data.split(name)), dim=1) for p in models])
+        for name in SPLITS
     }
 
 

@@ -54,7 +54,7 @@ def responses(
 
     with _projecting(network, parts, add):
         for images in split.inputs.split(batch):
-            forward(network, parameters, images)
+            forward(network.eval(), parameters, images)
     rows = []
     for name, part in parts.items():
         if name in sums:

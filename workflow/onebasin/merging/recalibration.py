@@ -103,7 +103,7 @@ def output_statistics(network: nn.Module, parameters: Parameters, images: Sequen
 
     with _watching(network, add):
         for batch in images:
-            forward(network, parameters, batch)
+            forward(network.eval(), parameters, batch)
     found = {}
     for name, (count, total, squares) in sums.items():
         average = total / count

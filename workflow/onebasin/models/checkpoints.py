@@ -171,12 +171,7 @@ def load_models(
         check_fit(artifact.tensors, network, path)
     seeds = tuple(int(artifact.facts["seed"]) for artifact in loaded)
     parameters = {name: tensor.to(device) for name, tensor in stacked([a.tensors for a in loaded]).items()}
-    return Models(network, parameters, seeds, input_shape, _input_type(facts))
-
-
-def _input_type(facts: Mapping[str, Any]) -> torch.dtype:
-    """The type of the inputs that a checkpoint is for; float32 is not said."""
-    return torch.int64 if facts.get("input_type") == "int64" else torch.float32
+    return Models(network, parameters, seeds, input_shape)
 
 
 def _expected(path: str | Path, made: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -188,8 +183,6 @@ def save_model(
 ) -> None:
     """Write one of the models as a checkpoint (artifact of kind `model`); `made` says how it came about."""
     own = {"seed": models.seeds[model], "input_shape": models.input_shape, "classes": classes, "made": made}
-    if models.input_type != torch.float32:
-        own["input_type"] = str(models.input_type).removeprefix("torch.")
     artifacts.save(path, "model", models[model], **own, **facts)
 
 

@@ -18,50 +18,29 @@ SPLITS = ("train", "test")
 VALUES = 2**19
 
 
-def forward(network: nn.Module, parameters: Parameters, inputs: Tensor, training: bool = False) -> Tensor:
-    """Logits `[n, classes]`, or `[n, classes, positions]`, of the network with the given parameters.
-
-    The network is in training mode if so said, else in evaluation mode; layers that were put into the other mode by
-    themselves stay so.
-    """
-    if network.training != training:
-        network.train(training)
+def forward(network: nn.Module, parameters: Parameters, images: Tensor) -> Tensor:
+    """Logits `[n, classes]` of the network with the given parameters."""
     with fast_linear():
-        return functional_call(network, parameters, (inputs,))
+        return functional_call(network, parameters, (images,))
 
 
 @torch.no_grad()
 def logits(network: nn.Module, parameters: Parameters, split: Split) -> Tensor:
-    """Logits of one model on a whole split, in evaluation mode."""
+    """Logits `[n, classes]` of one model on a whole split."""
     network.eval()
     size = max(1, VALUES // math.prod(split.inputs.shape[1:]))
-    return torch.cat([forward(network, parameters, inputs) for inputs in split.inputs.split(size)])
-
-
-def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
-    """The loss: mean over samples, and over positions where targets `[n, positions]` have them."""
-    return F.cross_entropy(logits, targets)
-
-
-def right_answers(logits: Tensor, targets: Tensor) -> Tensor:
-    """How many targets get the largest logit."""
-    return (logits.argmax(dim=1) == targets).sum()
+    return torch.cat([forward(network, parameters, images) for images in split.inputs.split(size)])
 
 
 def measure(network: nn.Module, parameters: Parameters, split: Split) -> tuple[float, float]:
     """Loss and accuracy of one model on a split."""
-    return score(log_probabilities(network, parameters, split), split.targets)
+    return score(F.log_softmax(logits(network, parameters, split), dim=1), split.targets)
 
 
-def log_probabilities(network: nn.Module, parameters: Parameters, split: Split) -> Tensor:
-    """The logarithms of one model's probabilities on a whole split, of the shape of its logits."""
-    return F.log_softmax(logits(network, parameters, split), dim=1)
-
-
-def score(log_probabilities: Tensor, targets: Tensor) -> tuple[float, float]:
-    """Loss (mean negative log-likelihood, summed in float64) and accuracy of predictions, as of `cross_entropy`."""
-    loss = F.nll_loss(log_probabilities.double(), targets)
-    accuracy = (log_probabilities.argmax(dim=1) == targets).double().mean()
+def score(log_probabilities: Tensor, labels: Tensor) -> tuple[float, float]:
+    """Loss (mean negative log-likelihood, summed in float64) and accuracy of predictions `[n, classes]`."""
+    loss = F.nll_loss(log_probabilities.double(), labels)
+    accuracy = (log_probabilities.argmax(dim=1) == labels).double().mean()
     return float(loss), float(accuracy)
 
 

@@ -1,37 +1,38 @@
 """Training: one model a seed, one after the other in one process.
 
-Every model has its own initialisation, its own order of the data, augmentation and dropout, all named by its seed, and
+Every model has its own initialisation, its own order of the data and its own augmentation, all named by its seed, and
 is trained as if it were alone: its bits do not depend on the company.
 """
 
 import copy
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from onebasin.data import Data, batches
 from onebasin.data.augmentation import augment
 from onebasin.errors import OnebasinError
 from onebasin.machine.devices import autocast
 from onebasin.machine.matmul import fast_linear
-from onebasin.models.objective import cross_entropy, measure, right_answers
+from onebasin.models.objective import measure
 from onebasin.models.stack import Models, initial
 from onebasin.networks.build import new_network
 from onebasin.parameters import Parameters, stacked
 from onebasin.progress import track
-from onebasin.seeding import as_global, generator
+from onebasin.seeding import generator
 from onebasin.storage import artifacts
-from onebasin.training.schedules import lr_at, optimizer_of
 
 logger = logging.getLogger(__name__)
 
-STREAMS = ("data order", "augmentation", "dropout")
+OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {"adam": torch.optim.Adam, "sgd": torch.optim.SGD}
 HISTORY = ("seed", "epoch", "lr", "train_loss", "train_accuracy", "validation_loss", "validation_accuracy")
 
 
@@ -49,9 +50,8 @@ def train(
     Args:
         network_settings: the network's name and arguments.
         settings: `optimizer`, its `lr`, `weight_decay` and (SGD) `momentum`, `batch`, `epochs`; and if wanted
-            `schedule` (`lr_at`), `clip` (the largest norm of a gradient), `augmentation` (`data.augmentation`),
-            `select` (`last` or `validation`), `precision` (`bf16`: autocast on a GPU; the weights stay float32),
-            `compile`, `save_every` epochs.
+            `schedule` (`lr_at`), `augmentation` (`onebasin.data.augmentation`), `select` (`last` or `validation`),
+            `precision` (`bf16`: autocast on a GPU; the weights stay float32), `compile`, `save_every` epochs.
         seeds: the models' seeds; the stack has this order.
         root: the experiment's seed.
         states: a file a seed, where a training that is killed can go on from; the caller removes them in the end.
@@ -81,8 +81,20 @@ def train(
                 run.save(state, key)
         trained.append(run.selected())
         history += run.history
-    models = Models(run.network.eval(), stacked(trained), tuple(seeds), data.input_shape, data.input_type)
+    models = Models(run.network.eval(), stacked(trained), tuple(seeds), data.input_shape)
     return models, pd.DataFrame(history, columns=[*HISTORY])
+
+
+def lr_at(settings: Mapping[str, Any], epoch: float) -> float:
+    """The learning rate: constant, or with `schedule` linear, from 0 to `lr` at `peak` epochs and to 0 at the end.
+
+    `schedule.update` says whether it changes every `epoch` (as released with STE-MM, where the first epoch therefore
+    runs at 0) or every `step`.
+    """
+    schedule = settings.get("schedule")
+    if not schedule:
+        return float(settings["lr"])
+    return float(settings["lr"] * np.interp(epoch, [0, schedule["peak"], settings["epochs"]], [0, 1, 0]))
 
 
 class _Run:
@@ -96,8 +108,13 @@ class _Run:
         network = new_network(network_settings, data.input_shape, data.classes, root, "initialisation", seed)
         self.network = network.to(self.device).train()
         self._forward = torch.compile(self.network) if settings.get("compile") else self.network
-        self.optimizer = optimizer_of(self.network, settings)
-        self.streams = {name: generator(root, name, seed, device=self.device) for name in STREAMS}
+        momentum = {"momentum": settings.get("momentum", 0.0)} if settings["optimizer"] == "sgd" else {}
+        self.optimizer = OPTIMIZERS[settings["optimizer"]](
+            self.network.parameters(), lr=settings["lr"], weight_decay=settings["weight_decay"], fused=True, **momentum
+        )
+        self.streams = {
+            name: generator(root, name, seed, device=self.device) for name in ("data order", "augmentation")
+        }
         self.history: list[tuple[float, ...]] = []
         self.best: tuple[float, Parameters] | None = None
         if settings.get("select") == "validation":
@@ -113,39 +130,37 @@ class _Run:
         total, lr = torch.zeros(2, device=self.device), lr_at(self.settings, self.epoch)
         steps = -(-len(self.data.train) // self.settings["batch"])
         order = batches(len(self.data.train), self.settings["batch"], self.streams["data order"])
-        self.network.train()
-        with as_global(self.streams["dropout"]):
-            for step, chosen in enumerate(order):
-                by_step = (self.settings.get("schedule") or {}).get("update") == "step"
-                rate = lr_at(self.settings, self.epoch + step / steps) if by_step else lr
-                for group in self.optimizer.param_groups:
-                    group["lr"] = rate
-                total += self._step(self.data.train.inputs[chosen], self.data.train.targets[chosen])
-        loss, accuracy = (total / self.data.train.targets.numel()).tolist()
+        for step, chosen in enumerate(order):
+            by_step = (self.settings.get("schedule") or {}).get("update") == "step"
+            rate = lr_at(self.settings, self.epoch + step / steps) if by_step else lr
+            for group in self.optimizer.param_groups:
+                group["lr"] = rate
+            total += self._step(self.data.train.inputs[chosen], self.data.train.targets[chosen])
+        loss, accuracy = (total / len(self.data.train)).tolist()
         if not torch.isfinite(total).all():
             raise OnebasinError(
                 f"training: the loss of seed {self.seed} is not finite in epoch {self.epoch + 1}; lower training.lr"
             )
         self.history.append((self.seed, self.epoch + 1, lr, loss, accuracy, *self._validate()))
 
-    def _step(self, inputs: Tensor, targets: Tensor) -> Tensor:
+    def _step(self, images: Tensor, labels: Tensor) -> Tensor:
         """One optimiser step; the sum of the losses and the number of right answers `[2]` before it."""
         if self.settings.get("augmentation"):
-            inputs = augment(inputs, self.settings["augmentation"], self.streams["augmentation"], self.data.black)
+            images = augment(images, self.settings["augmentation"], self.streams["augmentation"], self.data.black)
         with autocast(self.device, self.settings.get("precision", "float32")), fast_linear():
-            logits = self._forward(inputs)
-        loss = cross_entropy(logits.float(), targets)
+            logits = self._forward(images)
+        loss = F.cross_entropy(logits.float(), labels)
         self.optimizer.zero_grad()
         loss.backward()
-        if self.settings.get("clip"):
-            torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.settings["clip"])
         self.optimizer.step()
-        return torch.stack([loss.detach() * targets.numel(), right_answers(logits.detach(), targets)])
+        right = (logits.detach().argmax(dim=1) == labels).sum()
+        return torch.stack([loss.detach() * len(labels), right])
 
     def _validate(self) -> tuple[float, float]:
         if self.data.validation is None:
             return float("nan"), float("nan")
         loss, accuracy = measure(self.network, initial(self.network), self.data.validation)
+        self.network.train()
         if self.settings.get("select") == "validation" and (self.best is None or loss < self.best[0]):
             self.best = loss, copy.deepcopy(initial(self.network))
         return loss, accuracy

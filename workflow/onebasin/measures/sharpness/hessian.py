@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from onebasin.machine.matmul import fast_linear
-from onebasin.models.objective import cross_entropy
 
 BATCH = 2048
 """Images per batch: the graph of an MLP on that many takes some 100 MB; choose less for wide convolutional networks."""
@@ -58,7 +58,7 @@ def hessian_operator(network: nn.Module, images: Tensor, labels: Tensor) -> Call
     """
     parameters = trainable(network)
     with evaluating(network):
-        loss = cross_entropy(network(images), labels)
+        loss = F.cross_entropy(network(images), labels)
         gradient = torch.autograd.grad(loss, list(parameters.values()), create_graph=True)
 
     def product(vector: Vector) -> Vector:
