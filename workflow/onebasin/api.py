@@ -294,7 +294,7 @@ def count_classes(models: Models) -> int:
     """
     kind = type(models.network).__name__
     try:
-        output = forward(models.network.eval(), models[0], models.example_input)
+        output = forward(models.network, models[0], models.example_input)
     except RuntimeError as error:
         line = (str(error).splitlines() or [""])[0]
         raise OnebasinError(f"{kind} does not accept inputs of shape {models.input_shape}: {line}") from None
