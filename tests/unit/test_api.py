@@ -271,7 +271,7 @@ REFUSALS = {
     ),
     "images of another shape": (
         lambda files: onebasin.barrier(onebasin.stack_models(cnns(), (1, 9, 9)), few_digits()),
-        "the data's images are 1x8x8, the network takes 1x9x9",
+        "the data's inputs are 1x8x8, the network takes 1x9x9",
     ),
     "more classes": (lambda files: onebasin.barrier(trained_mlps(), few_classes()), "the data have 11 classes"),
     "no logits": (

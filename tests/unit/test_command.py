@@ -254,7 +254,7 @@ REFUSALS = {
     "no shape": (["match", "0.pt", "1.pt", "--network", "mlp:width=24", *OUT], "inputs of which shape"),
     "no shape, really": (["trace", "mlp", "--input", "wide"], "'wide' is no shape"),
     "another shape": (["merge", *TWO, "--input", "1,4,4", "--data", "digits", *OUT], "the network's is (24, 16)"),
-    "images of another shape": (["merge", *TWO, "--data", "glyphs:train=10,test=10", *OUT], "the data's images are"),
+    "images of another shape": (["merge", *TWO, "--data", "glyphs:train=10,test=10", *OUT], "the data's inputs are"),
     "NaN": (["match", "nan.pt", "1.pt", *NETWORK, *OUT], "3.bias holds NaN"),
     "an output that is an input": (["match", *TWO, "-o", "./1.safetensors"], "is an input as well"),
     "an output that is an input, in other words": (["match", *TWO, "-o", "a/../1.safetensors"], "is an input as well"),

@@ -413,7 +413,7 @@ WRONG = [
     (f"{DIGITS}.data.name", "digit", ["'digit'", "digits", "package.module:callable"]),
     (f"{DIGITS}.network.name", "mlpp", ["'mlpp'", "mlp", "package.module:callable"]),
     (f"{DIGITS}.network.width", "wide", ["'wide'", "integer"]),
-    (f"{DIGITS}.training.optimizer", "adamw", ["'adamw'", "adam", "sgd"]),
+    (f"{DIGITS}.training.optimizer", "adamx", ["'adamx'", "adam", "adamw", "sgd"]),
     (f"{DIGITS}.training.epochs", -30, ["-30", "1"]),
     (f"{DIGITS}.training.lr", 0, ["0"]),
     (f"{DIGITS}.training.lr", "1e-3", ["'1e-3'", "number"]),
@@ -445,6 +445,12 @@ def test_a_wrong_value_is_named_with_what_is_allowed(path, value, words):
         ("data", {"name": "glyphs"}, {"train": 10000, "test": 2000, "size": 32, "seed": 0}),
         ("data", {"name": "cifar10", "download": False}, {"root": "data", "download": False}),
         ("data", {"name": "image_folder", "root": "pictures", "size": 64}, {"root": "pictures", "size": 64}),
+        (
+            "data",
+            {"name": "text", "path": "rhyme.txt"},
+            {"path": "rhyme.txt", "context": 64, "vocabulary": "characters", "test_fraction": 0.1}
+            | {"train": None, "test": None},
+        ),
         ("data", {"name": "my.data:set", "anything": [1]}, {"anything": [1], "validation_fraction": 0.0}),
         ("network", {"name": "resnet20", "width": 0.5}, {"width": 0.5, "norm": "batch"}),
         ("network", {"name": "vgg11", "width": 4, "norm": "layer"}, {"width": 4, "norm": "layer"}),
@@ -460,12 +466,58 @@ def test_data_and_networks_get_the_defaults_of_their_kind(section, settings, exp
     assert found == expected
 
 
+def test_settings_of_training_that_are_left_out_are_no_part_of_what_made_a_model():
+    config = changed(f"{DIGITS}.training", {"optimizer": "adam", "lr": 0.1, "batch": 9, "epochs": 4})
+    config["experiments"]["digits_mlp"]["training"]["schedule"] = {"peak": 2}
+    assert read_configuration(config).experiments["digits_mlp"].recipe["training"] == {
+        **{"optimizer": "adam", "lr": 0.1, "batch": 9, "epochs": 4, "momentum": 0.0, "weight_decay": 0.0},
+        **{"schedule": {"peak": 2, "update": "step"}, "select": "last", "precision": "float32", "compile": False},
+        **{"save_every": 10},
+    }
+
+
+@pytest.mark.parametrize(
+    ("schedule", "expected"),
+    [
+        ({"name": "linear", "peak": 2, "update": "epoch"}, {"name": "linear", "peak": 2, "update": "epoch"}),
+        ({"name": "cosine"}, {"name": "cosine", "warmup": 0, "update": "step"}),
+        (
+            {"name": "step", "milestones": [2]},
+            {"name": "step", "milestones": [2], "factor": 0.1, "warmup": 0, "update": "step"},
+        ),
+    ],
+)
+def test_schedules_get_the_defaults_of_their_kind(schedule, expected):
+    config = changed(f"{DIGITS}.training.schedule", schedule)
+    read_configuration(config)
+    assert config["experiments"]["digits_mlp"]["training"]["schedule"] == expected
+
+
+@pytest.mark.parametrize(
+    ("schedule", "words"),
+    [
+        ({}, ["training.schedule", "'peak' is a required property"]),
+        ({"peak": 0}, ["schedule.peak", "0"]),
+        ({"peak": 2, "warmup": 1}, ["schedule.warmup", "no such key", "peak"]),
+        ({"name": "cosine", "peak": 1}, ["schedule.peak", "no such key", "warmup"]),
+        ({"name": "step"}, ["schedule", "'milestones' is a required property"]),
+        ({"name": "step", "milestones": [1], "factor": 1}, ["schedule.factor", "1"]),
+        ({"name": "cosin"}, ["schedule.name", "'cosin'", "'linear', 'cosine', 'step'"]),
+    ],
+)
+def test_a_wrong_schedule_is_refused(schedule, words):
+    line = refusal(changed(f"{DIGITS}.training.schedule", schedule))
+    assert all(word in line for word in words), line
+
+
 @pytest.mark.parametrize(
     ("section", "settings", "words"),
     [
         ("data", {"name": "cifar10", "size": 32}, ["data.size", "no such key", "root, download"]),
         ("data", {"name": "glyphs", "training": 32}, ["data.training", "did you mean train?"]),
         ("data", {"name": "image_folder", "root": "here"}, ["data", "'size' is a required property"]),
+        ("data", {"name": "text"}, ["data", "'path' is a required property"]),
+        ("data", {"name": "text", "path": "a", "vocabulary": "words"}, ["'words'", "'characters', 'bytes'"]),
         ("data", {"name": "mnist", "validation_fraction": 1}, ["data.validation_fraction", "1"]),
         ("data", {"name": "glyphs", "train": 5}, ["data.train", "5", "10"]),
         ("data", {"root": "data"}, ["data", "'name' is a required property"]),

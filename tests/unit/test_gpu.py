@@ -7,8 +7,9 @@ from dataclasses import replace
 import pytest
 import torch
 from networks_for_tests import coincide, like, permuted_copies, spec_of
+from torch import nn
 
-from onebasin.data import Data, digits, make_data
+from onebasin.data import Data, Split, digits, make_data
 from onebasin.machine.jobs import prepare_torch
 from onebasin.matching.search import run_search
 from onebasin.matching.weight import weight_matching
@@ -285,3 +286,37 @@ def test_what_is_written_is_on_the_cpu(tmp_path):
     artifacts.save(tmp_path / "model", "model", models[0])
     read = artifacts.load(tmp_path / "model", "model")
     assert equal(read.tensors, {name: tensor.cpu() for name, tensor in models[0].items()})
+
+
+class Words(nn.Module):
+    """Tells the next token from this one, with dropout on the GPU and a draw on the host."""
+
+    def __init__(self, classes):
+        super().__init__()
+        self.embedding, self.hidden = nn.Embedding(classes, 16), nn.Linear(16, 32)
+        self.dropout, self.head = nn.Dropout(0.3), nn.Linear(32, classes)
+
+    def forward(self, tokens):
+        scale = 1 + float(torch.rand(1)) if self.training else 1.5
+        return self.head(self.dropout(self.hidden(self.embedding(tokens)).relu() * scale)).transpose(1, 2)
+
+
+def words(classes):
+    return Words(classes)
+
+
+def test_tokens_are_trained_on_with_dropout_to_the_same_bytes_killed_or_not(tmp_path):
+    draws = torch.Generator().manual_seed(0)
+    tokens = torch.randint(20, (300, 13), generator=draws)
+    split = Split(tokens[:, :-1].contiguous(), tokens[:, 1:].contiguous())
+    data, network = Data(split, split, 20).to(GPU), {"name": "test_gpu:words"}
+    settings = {**TRAINING["mlp"], "optimizer": "adamw", "clip": 1.0, "epochs": 3, "save_every": 1}
+    before = torch.cuda.get_rng_state()
+    whole, _ = train(network, data, settings, [0, 1], root=0)
+    assert torch.equal(torch.cuda.get_rng_state(), before)
+    run, state = training._Run(network, data, settings, 1, 0), tmp_path / "seed-1.safetensors"
+    run.train_epoch()
+    run.save(state, "key")
+    torch.cuda.manual_seed(3)
+    again, _ = train(network, data, settings, [1], 0, [state], "key")
+    assert equal(again[0], whole[1])

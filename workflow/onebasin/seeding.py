@@ -31,3 +31,37 @@ def global_rng(*key: int | str) -> Iterator[None]:
     with torch.random.fork_rng():
         torch.manual_seed(derive_seed(*key))
         yield
+
+
+def child(parent: torch.Generator, name: str, device: torch.device | str = "cpu") -> torch.Generator:
+    """Another stream that belongs to `parent`, from which nothing is drawn for it: keyed by what that was seeded by."""
+    return generator(name, parent.initial_seed(), device=device)
+
+
+@contextmanager
+def drawing_from(*streams: torch.Generator) -> Iterator[None]:
+    """Within the block, what draws from torch's global generators draws from these streams, one a device, instead.
+
+    For the layers of networks that train: dropout and its kin take no generator. The streams go on with every block,
+    and the global generators are afterwards what they were.
+    """
+    before = [_global_state(stream.device) for stream in streams]
+    for stream in streams:
+        _set_global_state(stream.device, stream.get_state())
+    try:
+        yield
+    finally:
+        for stream, state in zip(streams, before, strict=True):
+            stream.set_state(_global_state(stream.device))
+            _set_global_state(stream.device, state)
+
+
+def _global_state(device: torch.device) -> torch.Tensor:
+    return torch.get_rng_state() if device.type == "cpu" else torch.cuda.get_rng_state(device)
+
+
+def _set_global_state(device: torch.device, state: torch.Tensor) -> None:
+    if device.type == "cpu":
+        torch.set_rng_state(state)
+    else:
+        torch.cuda.set_rng_state(state, device)

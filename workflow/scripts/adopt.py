@@ -13,5 +13,5 @@ with computing_job(snakemake.log[0], **params.compute):
     network = new_network(params.recipe["network"], data.input_shape, data.classes, "unused")
     checkpoint = snakemake.input.checkpoint
     tensors = fitted(read_model_file(checkpoint).tensors, network, checkpoint)
-    model = Models(network, stacked([tensors]), (params.seed,), data.input_shape)
+    model = Models(network, stacked([tensors]), (params.seed,), data.input_shape, data.input_type)
     save_model(snakemake.output[0], model, 0, data.classes, params.recipe, **origin(checkpoint))

@@ -95,7 +95,7 @@ def open_models(
     found = None if data is None else api.load_data(data, shape[-1] if shape else None, place)
     if found is not None:
         shape, classes = shape or found.input_shape, classes or read[0].facts.get("classes") or found.classes
-    models = api.load_models(read, network, shape, classes, place)
+    models = api.load_models(read, network, shape, classes, place, None if found is None else found.input_type)
     if found is not None:
         api.check_data(models, found)
     return Opened(read, models, found)

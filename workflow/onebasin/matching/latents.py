@@ -5,6 +5,7 @@ were the identity: with `w (stopgrad(pi(theta)) + t - stopgrad(t))` in the combi
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from onebasin.data import Data, Split, batches
 from onebasin.data.augmentation import augment
 from onebasin.models.objective import cross_entropy, forward
 from onebasin.parameters import Parameters, one
+from onebasin.seeding import child, drawing_from
 from onebasin.symmetry.apply import Elements, act, identity
 from onebasin.symmetry.spec import Spec
 
@@ -76,14 +78,20 @@ def permuted(source: Mapping[str, Tensor], spec: Spec, elements: Mapping[str, Te
 def training_batches(data: Data, settings: Mapping[str, Any], generator: torch.Generator) -> Iterator[Split]:
     """One epoch of the training data as the models were trained on them: in random order, with their augmentation."""
     for chosen in batches(len(data.train), settings["batch"], generator):
-        images = data.train.inputs[chosen]
+        inputs = data.train.inputs[chosen]
         if settings.get("augmentation"):
-            images = augment(images, settings["augmentation"], generator, data.black)
-        yield Split(images, data.train.targets[chosen])
+            inputs = augment(inputs, settings["augmentation"], generator, data.black)
+        yield Split(inputs, data.train.targets[chosen])
+
+
+def own_dropout(generator: torch.Generator) -> AbstractContextManager[None]:
+    """Within this context, what the network draws while it trains is drawn from streams that belong to `generator`."""
+    places = dict.fromkeys([torch.device("cpu"), generator.device])
+    return drawing_from(*(child(generator, "dropout", device) for device in places))
 
 
 def gradient_at(network: torch.nn.Module, parameters: Parameters, batch: Split) -> Parameters:
-    """The gradient of the batch's loss at `parameters`, in training mode."""
+    """The gradient of the batch's mean cross-entropy at `parameters`, the network in training mode."""
     here = {name: tensor.detach().requires_grad_() for name, tensor in parameters.items()}
     loss = cross_entropy(forward(network, here, batch.inputs, training=True), batch.targets)
     return dict(zip(here, torch.autograd.grad(loss, list(here.values())), strict=True))

@@ -6,7 +6,7 @@ from typing import Any
 
 from onebasin.data import Data
 from onebasin.models.stack import Models
-from onebasin.seeding import as_global, generator
+from onebasin.seeding import generator
 from onebasin.symmetry.alignment import Alignment, save_alignment
 from onebasin.symmetry.spec import Spec
 
@@ -30,9 +30,8 @@ def run_search(
         data: may be None for a method that reads nothing but weights.
         seed: the root of an experiment's random streams.
     """
-    key = (seed, "search", method, len(models), trial)
-    with as_global(generator(*key, "dropout", device=models.device)):  # what a network draws by itself
-        return search(models, spec, data, settings, generator(*key, device=models.device))
+    draws = generator(seed, "search", method, len(models), trial, device=models.device)
+    return search(models, spec, data, settings, draws)
 
 
 def save_found(

@@ -10,7 +10,15 @@ from typing import Any
 import torch
 
 from onebasin.data import Data
-from onebasin.matching.latents import Latents, combine, gradient_at, permuted, training_batches, with_reference
+from onebasin.matching.latents import (
+    Latents,
+    combine,
+    gradient_at,
+    own_dropout,
+    permuted,
+    training_batches,
+    with_reference,
+)
 from onebasin.matching.weight import Matcher
 from onebasin.models.stack import Models
 from onebasin.parameters import one
@@ -33,14 +41,13 @@ def ste(models: Models, spec: Spec, data: Data, settings: Mapping[str, Any], gen
     source = {name: tensor[1:] for name, tensor in models.weights.items()}
     latents = Latents(first, pairs, settings["lr"])
     matcher = Matcher(spec, pairs, generator, settings["first_sweep"], settings["warm_start"], device)
-    network = models.network
     steps = 0
-    for _ in track(range(settings["epochs"]), f"STE of {pairs} pairs, epochs", settings["epochs"]):
-        for batch in training_batches(data, settings, generator):
-            matcher.match(latents.stack, source, range(pairs))
-            for pair, second in enumerate(permuted(source, spec, matcher.elements)):
-                midpoint = combine([(HALF, first), (HALF, second)])
-                latents.step_one(pair, gradient_at(network, midpoint, batch), HALF)
-            steps += 1
-    network.eval()
+    with own_dropout(generator):
+        for _ in track(range(settings["epochs"]), f"STE of {pairs} pairs, epochs", settings["epochs"]):
+            for batch in training_batches(data, settings, generator):
+                matcher.match(latents.stack, source, range(pairs))
+                for pair, second in enumerate(permuted(source, spec, matcher.elements)):
+                    midpoint = combine([(HALF, first), (HALF, second)])
+                    latents.step_one(pair, gradient_at(models.network, midpoint, batch), HALF)
+                steps += 1
     return Alignment(with_reference(spec, matcher.elements), matcher.work(steps))

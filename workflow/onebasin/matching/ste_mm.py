@@ -14,7 +14,15 @@ import torch
 from torch import Tensor
 
 from onebasin.data import Data
-from onebasin.matching.latents import Latents, combine, gradient_at, permuted, training_batches, with_reference
+from onebasin.matching.latents import (
+    Latents,
+    combine,
+    gradient_at,
+    own_dropout,
+    permuted,
+    training_batches,
+    with_reference,
+)
 from onebasin.matching.weight import Matcher
 from onebasin.models.stack import Models
 from onebasin.parameters import one
@@ -38,16 +46,16 @@ def ste_mm(
     source = {name: tensor[1:] for name, tensor in models.weights.items()}
     latents = Latents(first, count - 1, settings["lr"])
     matcher = Matcher(spec, count - 1, generator, settings["first_sweep"], settings["warm_start"], device)
-    network = models.network
     steps = 0
-    for _ in track(range(settings["epochs"]), f"STE-MM of {count} models, epochs", settings["epochs"]):
-        for batch in training_batches(data, settings, generator):
-            matcher.match(latents.stack, source, range(count - 1))
-            weights = convex_weights(count, settings["weights"], generator).tolist()
-            everyone = itertools.chain([first], permuted(source, spec, matcher.elements))
-            latents.step(gradient_at(network, combine(zip(weights, everyone, strict=True)), batch), weights[1:])
-            steps += 1
-    network.eval()
+    with own_dropout(generator):
+        for _ in track(range(settings["epochs"]), f"STE-MM of {count} models, epochs", settings["epochs"]):
+            for batch in training_batches(data, settings, generator):
+                matcher.match(latents.stack, source, range(count - 1))
+                weights = convex_weights(count, settings["weights"], generator).tolist()
+                everyone = itertools.chain([first], permuted(source, spec, matcher.elements))
+                combination = combine(zip(weights, everyone, strict=True))
+                latents.step(gradient_at(models.network, combination, batch), weights[1:])
+                steps += 1
     return Alignment(with_reference(spec, matcher.elements), matcher.work(steps))
 
 

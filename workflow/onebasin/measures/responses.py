@@ -36,7 +36,7 @@ def responses(
     convolutions, whose filters see some channels only, are left out.
 
     Args:
-        network: gives the function; in eval mode.
+        network: gives the function.
         decompositions: of the model's weights, from `singular.decompose`.
         batch: images a forward pass; the inputs of one batch are in memory.
 
@@ -54,7 +54,7 @@ def responses(
 
     with _projecting(network, parts, add):
         for images in split.inputs.split(batch):
-            forward(network.eval(), parameters, images)
+            forward(network, parameters, images)
     rows = []
     for name, part in parts.items():
         if name in sums:

@@ -19,12 +19,11 @@ from collections.abc import Sequence
 import pandas as pd
 import torch
 from torch import nn
-from torch.nn import functional as F
 
 from onebasin.data import Split
 from onebasin.measures.sharpness.hessian import BATCH, hessian_operator
 from onebasin.merging.recalibration import Settle
-from onebasin.models.objective import measure
+from onebasin.models.objective import cross_entropy, measure
 from onebasin.models.stack import Models
 from onebasin.parameters import Parameters, lerp
 from onebasin.progress import track
@@ -85,7 +84,7 @@ def directional_derivatives(
     for images, labels in zip(split.inputs.split(batch), split.targets.split(batch), strict=True):
         share = len(labels) / len(split)
         product = hessian_operator(network, images, labels)
-        loss = F.cross_entropy(network(images), labels)
+        loss = cross_entropy(network(images), labels)
         gradient = dict(zip(trained, torch.autograd.grad(loss, list(trained.values())), strict=True))
         for number, end in enumerate(ends):
             direction = {name: end[name] - parameter.detach() for name, parameter in trained.items()}

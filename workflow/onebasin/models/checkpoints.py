@@ -25,6 +25,7 @@ from onebasin.storage.state_dicts import read_state_dict
 
 logger = logging.getLogger(__name__)
 
+FLOAT = "float32"  # the type of inputs that goes without saying
 KINDS = ("model", "merged")  # kinds of artifacts that are parameters of a network
 
 
@@ -69,7 +70,11 @@ def read_header(path: str | Path) -> dict[str, Any] | None:
 
 
 def stack(
-    files: Sequence[ModelFile], network: nn.Module, input_shape: Sequence[int], device: torch.device | str = "cpu"
+    files: Sequence[ModelFile],
+    network: nn.Module,
+    input_shape: Sequence[int],
+    device: torch.device | str = "cpu",
+    input_type: torch.dtype = torch.float32,
 ) -> Models:
     """The files' tensors as a stack of models of one network.
 
@@ -78,7 +83,7 @@ def stack(
     """
     models = [fitted(file.tensors, network, file.path) for file in files]
     parameters = {name: tensor.to(device) for name, tensor in stacked(models).items()}
-    return Models(network.to(device).eval(), parameters, names_of(files), tuple(input_shape))
+    return Models(network.to(device).eval(), parameters, names_of(files), tuple(input_shape), input_type)
 
 
 def fitted(tensors: Mapping[str, Tensor], network: nn.Module, path: str | Path) -> Parameters:
@@ -150,7 +155,7 @@ def load_models(
 ) -> Models:
     """Checkpoints (artifacts of kind `model`) as a stack, with the network that the settings name.
 
-    The shape of its input and the number of classes are read from the first checkpoint.
+    The shape and type of its input and the number of classes are read from the first checkpoint.
 
     Args:
         made: if given, how each of them has to have been made, and then a file `seed-<seed>` holds the model of that
@@ -171,7 +176,20 @@ def load_models(
         check_fit(artifact.tensors, network, path)
     seeds = tuple(int(artifact.facts["seed"]) for artifact in loaded)
     parameters = {name: tensor.to(device) for name, tensor in stacked([a.tensors for a in loaded]).items()}
-    return Models(network, parameters, seeds, input_shape)
+    return Models(network, parameters, seeds, input_shape, input_type_of(facts, paths[0]))
+
+
+def input_type_of(facts: Mapping[str, Any], path: str | Path) -> torch.dtype:
+    """The type of a model's inputs as its file says it: float32 if it says nothing.
+
+    Raises:
+        OnebasinError: there is no such type.
+    """
+    name = facts.get("input_type", FLOAT)
+    found = getattr(torch, name, None) if isinstance(name, str) else None
+    if not isinstance(found, torch.dtype):
+        raise OnebasinError(f"{path}: input_type {name} in its header is no type of tensors; {artifacts.REMAKE}")
+    return found
 
 
 def _expected(path: str | Path, made: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -183,6 +201,8 @@ def save_model(
 ) -> None:
     """Write one of the models as a checkpoint (artifact of kind `model`); `made` says how it came about."""
     own = {"seed": models.seeds[model], "input_shape": models.input_shape, "classes": classes, "made": made}
+    if (kind := str(models.input_type).removeprefix("torch.")) != FLOAT:  # older files say nothing
+        own["input_type"] = kind
     artifacts.save(path, "model", models[model], **own, **facts)
 
 

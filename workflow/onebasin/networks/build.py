@@ -23,9 +23,10 @@ def new_network(settings: Mapping[str, Any], input_shape: tuple[int, ...], class
 def build_network(settings: Mapping[str, Any], input_shape: tuple[int, ...], classes: int) -> nn.Module:
     """The network named by `settings["name"]`, made with the other settings as arguments.
 
-    A builder returns a module from images `[n, c, h, w]` to logits `[n, classes]`. It is given `input_shape`
-    `(c, h, w)` and `classes` if it has parameters of these names: constructors of other libraries have none. Initial
-    parameters come from torch's global generator, as every `nn.Module`'s do.
+    A builder returns a module from inputs `[n, *input_shape]` to logits `[n, classes]`, or `[n, classes, positions]`
+    where every position has a target. It is given `input_shape` (of images `(c, h, w)`) and `classes` if it has
+    parameters of these names: constructors of other libraries have none. Initial parameters come from torch's global
+    generator, as every `nn.Module`'s do.
 
     Raises:
         OnebasinError: there is no such network, or what it returns is no `nn.Module`.

@@ -8,10 +8,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from onebasin.machine.matmul import fast_linear
+from onebasin.machine.modes import mode
+from onebasin.models.objective import cross_entropy
 
 BATCH = 2048
 """Images per batch: the graph of an MLP on that many takes some 100 MB; choose less for wide convolutional networks."""
@@ -58,7 +59,7 @@ def hessian_operator(network: nn.Module, images: Tensor, labels: Tensor) -> Call
     """
     parameters = trainable(network)
     with evaluating(network):
-        loss = F.cross_entropy(network(images), labels)
+        loss = cross_entropy(network(images), labels)
         gradient = torch.autograd.grad(loss, list(parameters.values()), create_graph=True)
 
     def product(vector: Vector) -> Vector:
@@ -72,16 +73,12 @@ def hessian_operator(network: nn.Module, images: Tensor, labels: Tensor) -> Call
 @contextmanager
 def evaluating(network: nn.Module) -> Iterator[None]:
     """Eval mode, no accumulated gradients, gradients enabled and fast for the block; then everything as it was."""
-    modes = [(module, module.training) for module in network.modules()]
     gradients = [(parameter, parameter.grad) for parameter in network.parameters()]
-    network.eval()
     network.zero_grad(set_to_none=True)
     try:
-        with torch.enable_grad(), fast_linear():
+        with mode(network, training=False), torch.enable_grad(), fast_linear():
             yield
     finally:
-        for module, training in modes:
-            module.training = training
         for parameter, gradient in gradients:
             parameter.grad = gradient
 
