@@ -45,23 +45,21 @@ def drawing_from(*streams: torch.Generator) -> Iterator[None]:
     For the layers of networks that train: dropout and its kin take no generator. The streams go on with every block,
     and the global generators are afterwards what they were.
     """
-    before = [_global_state(stream.device) for stream in streams]
-    for stream in streams:
-        _set_global_state(stream.device, stream.get_state())
+    pairs = [(stream, _everyones(stream.device)) for stream in streams]
+    before = [everyones.get_state() for _, everyones in pairs]
+    for stream, everyones in pairs:
+        everyones.set_state(stream.get_state())
     try:
         yield
     finally:
-        for stream, state in zip(streams, before, strict=True):
-            stream.set_state(_global_state(stream.device))
-            _set_global_state(stream.device, state)
+        for (stream, everyones), state in zip(pairs, before, strict=True):
+            stream.set_state(everyones.get_state())
+            everyones.set_state(state)
 
 
-def _global_state(device: torch.device) -> torch.Tensor:
-    return torch.get_rng_state() if device.type == "cpu" else torch.cuda.get_rng_state(device)
-
-
-def _set_global_state(device: torch.device, state: torch.Tensor) -> None:
+def _everyones(device: torch.device) -> torch.Generator:
+    """torch's global generator of a device."""
     if device.type == "cpu":
-        torch.set_rng_state(state)
-    else:
-        torch.cuda.set_rng_state(state, device)
+        return torch.default_generator
+    found: torch.Generator = torch.get_device_module(device).default_generators[device.index or 0]
+    return found
