@@ -1,4 +1,5 @@
 # Two commands: `make` reproduces the default experiment, `make test` tests it; `make test-all` leaves no test out.
+SHELL := /bin/bash
 PYTHON ?= python3
 CORES ?= all
 CONFIG ?= config/config.yaml
@@ -13,7 +14,12 @@ endif
 
 results: install
 	@$(BIN)/python workflow/scripts/unlock_stale.py --configfile $(CONFIG)
-	$(BIN)/snakemake --cores $(CORES) --configfile $(CONFIG) --quiet rules reason
+	@if [ -t 2 ]; then \
+	  $(BIN)/snakemake --cores $(CORES) --configfile $(CONFIG) --logger rich; \
+	else \
+	  set -o pipefail; \
+	  $(BIN)/snakemake --cores $(CORES) --configfile $(CONFIG) 2>&1 | $(BIN)/python workflow/scripts/brief.py; \
+	fi
 	$(BIN)/snakemake --configfile $(CONFIG) --report results/report.html --quiet all
 	@echo "Done. Read results/report.html, or results/claims.md and results/*/tables/*.md."
 

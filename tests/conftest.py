@@ -61,12 +61,25 @@ class Clone:
         return subprocess.run(command, cwd=self.folder, capture_output=True, text=True)
 
     def planned(self, *arguments: str) -> Counter:
-        """How many jobs of each rule a run would do, the target rules aside."""
+        """How many jobs of each rule a run would do, by `job_name`; the target rules aside."""
         done = self.run("--dry-run", *arguments)
         assert done.returncode == 0, done.stderr[-3000:]
-        table = re.search(r"Job stats:\njob +count\n[- ]+\n(.*?)\n\n", done.stdout + done.stderr, re.DOTALL)
-        rows = [line.split() for line in table[1].splitlines()] if table else []
-        return Counter({name: int(count) for name, count in rows if name not in ("total", "default", "all")})
+        jobs = self.jobs_of(done.stdout + done.stderr)
+        return Counter(job["name"] for job in jobs if job["name"] not in ("default", "all"))
+
+    @staticmethod
+    def jobs_of(plan: str) -> list[dict[str, str]]:
+        """The jobs that a dry run prints, as dictionaries of what it says of each.
+
+        The `name` is the rule's, with the measure or the method behind it: `match[ste]`, `measure_search[sharpness]`.
+        """
+        jobs = []
+        for rule, block in re.findall(r"^ *(?:local)?rule (\w+):\n((?: +[a-z]+: .*\n)*)", plan, re.MULTILINE):
+            job = dict(line.strip().split(": ", 1) for line in block.splitlines())
+            wildcards = dict(part.split("=") for part in job.get("wildcards", "").split(", ") if part)
+            about = wildcards.get("measure") or wildcards.get("method")
+            jobs.append({**job, "name": f"{rule}[{about}]" if about else rule})
+        return jobs
 
     def edit(self, path: str, old: str, new: str) -> None:
         file = self.folder / path

@@ -34,17 +34,18 @@ from torch.utils.flop_counter import FlopCounterMode
 from onebasin.data import Data, Split, digits
 from onebasin.matching import ste_mm as ste_mm_module
 from onebasin.matching import weight
-from onebasin.matching.assignment import Duals, solve
 from onebasin.matching.cost import Costs
 from onebasin.matching.latents import Latents
 from onebasin.matching.ste_mm import ste_mm
 from onebasin.matching.weight import Matcher, weight_matching
-from onebasin.merging.average import permuted_models
+from onebasin.merging.average import aligned_models
 from onebasin.models.stack import Models
 from onebasin.networks.build import new_network
 from onebasin.parameters import mean
 from onebasin.seeding import generator
-from onebasin.symmetry.apply import permute_stack
+from onebasin.symmetry import assignment
+from onebasin.symmetry.apply import act_on_stack
+from onebasin.symmetry.assignment import Duals, solve
 from onebasin.symmetry.spec import Axis, Group, Spec
 from onebasin.symmetry.tracing.trace import trace
 from onebasin.training.run import train
@@ -193,7 +194,7 @@ def recorded(width: int, count: int, steps: int, keep: int) -> list[tuple[np.nda
         return solve(costs, start, previous, **options)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(weight, "solve", recording)
+        patch.setattr(assignment, "solve", recording)
         our_steps(*models_on("cpu", width, count), steps, "cpu")
     return problems
 
@@ -333,9 +334,9 @@ def test_weight_matching_to_the_end(benchmark, device):
         inputs=f"MLP 3 x {WIDTH}, N = {COUNT}, trained, random first sweep, {device}",
         device=device,
     )
-    our_spread = spread(permuted_models(models, spec, found["ours"]).parameters)
+    our_spread = spread(aligned_models(models, spec, found["ours"]).parameters)
     indices = {group.name: torch.stack([own[group.name] for own in found["textbook"]]) for group in spec.groups}
-    textbook_spread = spread(permute_stack(models.parameters, spec, indices))
+    textbook_spread = spread(act_on_stack(models.parameters, spec, indices))
     assert our_spread == pytest.approx(textbook_spread, rel=0.02)  # local optima of random orders
     note(benchmark, spread_ours=our_spread, spread_textbook=textbook_spread)
 

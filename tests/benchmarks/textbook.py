@@ -15,13 +15,13 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from onebasin.parameters import Parameters
-from onebasin.symmetry.apply import Indices, permute
+from onebasin.symmetry.apply import Elements, act
 from onebasin.symmetry.spec import Group, Spec
 
 MAX_SWEEPS = 300
 
 
-def gain_matrix(target: Parameters, source: Parameters, spec: Spec, indices: Indices, group: Group) -> Tensor:
+def gain_matrix(target: Parameters, source: Parameters, spec: Spec, indices: Elements, group: Group) -> Tensor:
     """G `[n, n]` = sum over the group's axes of A B^T, B's other axes permuted (Ainsworth et al. 2023, equation 2)."""
     gain = torch.zeros((), device=next(iter(target.values())).device)
     for axis in group.axes:
@@ -34,7 +34,7 @@ def gain_matrix(target: Parameters, source: Parameters, spec: Spec, indices: Ind
     return gain
 
 
-def sweep(target: Parameters, source: Parameters, spec: Spec, indices: Indices, order: Iterable[int]) -> bool:
+def sweep(target: Parameters, source: Parameters, spec: Spec, indices: Elements, order: Iterable[int]) -> bool:
     """Solve every group once, changing `indices`; say whether one improved."""
     improved = False
     for position in order:
@@ -48,7 +48,7 @@ def sweep(target: Parameters, source: Parameters, spec: Spec, indices: Indices, 
     return improved
 
 
-def match(target: Parameters, source: Parameters, spec: Spec, indices: Indices, generator: torch.Generator) -> bool:
+def match(target: Parameters, source: Parameters, spec: Spec, indices: Elements, generator: torch.Generator) -> bool:
     """Weight matching of two models: sweeps in random order until one changes nothing. Changes `indices`."""
     for number in range(MAX_SWEEPS):
         if not sweep(target, source, spec, indices, torch.randperm(len(spec.groups), generator=generator).tolist()):
@@ -56,12 +56,12 @@ def match(target: Parameters, source: Parameters, spec: Spec, indices: Indices, 
     return True
 
 
-def start(spec: Spec, device: torch.device | str = "cpu") -> Indices:
+def start(spec: Spec, device: torch.device | str = "cpu") -> Elements:
     """The identity."""
     return {group.name: torch.arange(group.size, device=device) for group in spec.groups}
 
 
-def match_many(models: list[Parameters], spec: Spec, generator: torch.Generator) -> list[Indices]:
+def match_many(models: list[Parameters], spec: Spec, generator: torch.Generator) -> list[Elements]:
     """Every model to the mean of the others, in random order, until a round over all changes nothing (MergeMany)."""
     indices = [start(spec, next(iter(models[0].values())).device) for _ in models]
     permuted = list(models)
@@ -72,7 +72,7 @@ def match_many(models: list[Parameters], spec: Spec, generator: torch.Generator)
             others = [other for j, other in enumerate(permuted) if j != i]
             target = {name: torch.stack([other[name] for other in others]).mean(dim=0) for name in models[i]}
             if match(target, models[i], spec, indices[i], generator):
-                permuted[i] = permute(models[i], spec, indices[i])
+                permuted[i] = act(models[i], spec, indices[i])
                 changed = True
     return indices
 
@@ -85,15 +85,15 @@ class SteMM:
     ) -> None:
         self.network, self.models, self.spec, self.generator = network.train(), models, spec, generator
         self.latents = [{name: t.clone().requires_grad_() for name, t in models[0].items()} for _ in models[1:]]
-        self.indices = [start(spec, next(iter(models[0].values())).device) for _ in models[1:]]
+        self.elements = [start(spec, next(iter(models[0].values())).device) for _ in models[1:]]
         self.optimizer = torch.optim.Adam([tensor for latent in self.latents for tensor in latent.values()], lr=lr)
 
     def step(self, images: Tensor, labels: Tensor) -> None:
         """Match every model to its latent target, then move the targets by the loss at a convex combination."""
         straight_through = [self.models[0]]
-        for latent, model, indices in zip(self.latents, self.models[1:], self.indices, strict=True):
+        for latent, model, indices in zip(self.latents, self.models[1:], self.elements, strict=True):
             match({name: t.detach() for name, t in latent.items()}, model, self.spec, indices, self.generator)
-            permuted = permute(model, self.spec, indices)
+            permuted = act(model, self.spec, indices)
             straight_through.append({name: permuted[name] + (t - t.detach()) for name, t in latent.items()})
         weights = torch.rand(len(self.models), generator=self.generator)
         weights = (weights / weights.sum()).tolist()

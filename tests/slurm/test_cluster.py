@@ -32,7 +32,7 @@ pytestmark = [
 # as shipped, but for the pauses, and for trainings that want a GPU though they compute without one
 PROFILE = [
     *("--profile", "workflow/profiles/slurm", "--latency-wait", "5", "--slurm-init-seconds-before-status-checks", "1"),
-    *("--set-resources", "train_tiny_0:gpu=1", "train_tiny_1:gpu=1", "--"),
+    *("--set-resources", "train:gpu=1", "--"),
 ]
 
 
@@ -124,13 +124,13 @@ def test_a_cluster_gives_the_bytes_of_one_machine(run, tiny):
 
 
 def test_what_was_killed_ran_again_with_more_memory_and_time(run):
-    for rule, end in [("train_tiny_0", {"FAILED", "CANCELLED"}), ("train_tiny_1", {"FAILED", "CANCELLED"})]:
+    for rule, end in [("train tiny_0", {"FAILED", "CANCELLED"}), ("train tiny_1", {"FAILED", "CANCELLED"})]:
         first, second = run.jobs[rule]
         assert first.state in end
         assert second.state == "COMPLETED"
         assert (first.memory, second.memory) == ("1500M", "3000M")
         assert (first.time_limit, second.time_limit) == ("1:00:00", "2:00:00")
-    assert {run.jobs[rule][0].state for rule in ("train_tiny_0", "train_tiny_1")} == {"FAILED", "CANCELLED"}
+    assert {run.jobs[rule][0].state for rule in ("train tiny_0", "train tiny_1")} == {"FAILED", "CANCELLED"}
 
 
 def test_what_the_cluster_took_back_it_ran_again_by_itself(run):
@@ -143,7 +143,7 @@ def test_every_job_that_asks_for_a_gpu_has_one_of_its_own(run):
     """And the two did not wait for each other, though one machine lets one of them run at a time."""
     assert sorted(run.gpus) == ["0", "1"]
     gpu = {rule for rule, jobs in run.jobs.items() if jobs[0].partition == "gpu"}
-    assert gpu == {"train_tiny_0", "train_tiny_1"}
+    assert gpu == {"train tiny_0", "train tiny_1"}
 
 
 def test_the_measurements_of_a_trial_share_a_job_and_tables_are_made_at_home(run):

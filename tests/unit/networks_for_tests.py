@@ -1,6 +1,7 @@
 """Small models, data and permuted copies that several test files build on."""
 
 import functools
+import math
 
 import torch
 from torch import nn
@@ -9,7 +10,7 @@ from onebasin import seeding
 from onebasin.data import Data, Split, digits
 from onebasin.models.stack import Models, initial
 from onebasin.parameters import stacked
-from onebasin.symmetry.apply import compose, permute_stack, random_permutations
+from onebasin.symmetry.apply import act_on_stack, random_elements
 from onebasin.symmetry.spec import Spec
 from onebasin.symmetry.tracing.trace import trace
 from onebasin.training.run import train
@@ -60,9 +61,9 @@ def random_images(shape=(1, 6, 6), classes=3, train=24, test=15, key=0, dtype=to
 
 def permuted_copies(parameters, spec, count, key=0, noise=0.0):
     """A stack of `count` copies of one model, each with other permutations, which are returned too."""
-    planted = random_permutations(spec, count, stream("planted", key))
+    planted = random_elements(spec, count, stream("planted", key))
     stack = {name: tensor.expand(count, *tensor.shape).contiguous() for name, tensor in parameters.items()}
-    stack = permute_stack(stack, spec, planted)
+    stack = act_on_stack(stack, spec, planted)
     draws = stream("noise", key)
     moved = {n: t + noise * torch.randn(t.shape, generator=draws, dtype=t.dtype) for n, t in stack.items() if noise}
     return stack | moved, planted
@@ -76,7 +77,8 @@ def like(models: Models, stack, seeds=None) -> Models:
 
 def coincide(planted, found) -> bool:
     """Whether `found` brings copies that were permuted by `planted` into one order."""
-    return all(torch.equal(index, index[:1].expand_as(index)) for index in compose(planted, found).values())
+    both = {name: index.gather(-1, found[name]) for name, index in planted.items()}
+    return all(torch.equal(index, index[:1].expand_as(index)) for index in both.values())
 
 
 def few_digits(train=400, test=200) -> Data:
@@ -118,3 +120,36 @@ def _convolutions(norm, *key):
             nn.init.uniform_(layers[1].running_mean, -0.5, 0.5)
             nn.init.uniform_(layers[1].running_var, 0.5, 1.5)
         return network
+
+
+def dropping(input_shape, classes, share=0.5):
+    """A small MLP with dropout, as a layer and as a function."""
+
+    class Dropping(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first = nn.Linear(math.prod(input_shape), 6)
+            self.drop = nn.Dropout(share)
+            self.last = nn.Linear(6, classes)
+
+        def forward(self, inputs):
+            hidden = self.drop(self.first(inputs.flatten(1)).relu())
+            return self.last(nn.functional.dropout(hidden, share / 2, self.training))
+
+    return Dropping()
+
+
+def next_token(input_shape, classes, width=8):
+    """Logits `[n, classes, positions]` of the next token from the token at each position."""
+
+    class NextToken(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.embedding = nn.Embedding(classes, width)
+            self.hidden = nn.Linear(width, width)
+            self.head = nn.Linear(width, classes)
+
+        def forward(self, tokens):
+            return self.head(self.hidden(self.embedding(tokens)).relu()).movedim(-1, 1)
+
+    return NextToken()

@@ -7,9 +7,9 @@ from onebasin import seeding
 from onebasin.matching.ste_mm import ste_mm
 from onebasin.measures import acceleration
 from onebasin.measures.acceleration import compare_warm_start
-from onebasin.merging.average import permuted_models
+from onebasin.merging.average import aligned_models
 from onebasin.parameters import mean
-from onebasin.tables.collect import COLUMNS, KEYS
+from onebasin.tables.record import table
 
 SETTINGS = {"epochs": 2, "batch": 50, "lr": 0.001, "weights": "random", "first_sweep": "signal"}
 
@@ -22,8 +22,8 @@ def compared():
 
 def test_there_is_a_row_with_warm_start_and_one_without_in_the_contracts_columns(compared):
     assert compared["warm_start"].tolist() == [True, False]
-    run = set(KEYS["timing"])  # which experiment, method, count and trial: the caller's to add
-    assert set(compared.columns) == set(COLUMNS["acceleration"]) - run
+    run = set(table("timing").keys)  # which experiment, method, count and trial: the caller's to add
+    assert set(compared.columns) == set(table("acceleration").columns) - run
 
 
 def test_the_permutations_are_identical_and_took_fewer_row_scans(compared):
@@ -40,7 +40,7 @@ def test_the_objective_is_the_mean_squared_distance_of_the_permuted_models_to_th
     models, data = trained_mlps(), few_digits()
     draws = seeding.generator("acceleration", 0)
     found = ste_mm(models, spec_of(models), data, {**SETTINGS, "warm_start": True}, draws)
-    permuted = permuted_models(models, spec_of(models), found)
+    permuted = aligned_models(models, spec_of(models), found)
     centre = mean(permuted.parameters)
     distances = [
         sum(float((tensor.double() - centre[name]).square().sum()) for name, tensor in permuted[model].items())

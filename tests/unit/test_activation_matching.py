@@ -18,12 +18,13 @@ from networks_for_tests import (
     trained_mlps,
 )
 
-from onebasin.matching.activation import Alignment, activation_matching
+from onebasin.matching.activation import Rounds, activation_matching
 from onebasin.matching.correlation import Correlations, correlations
 from onebasin.merging.average import merge
 from onebasin.models.objective import logits
+from onebasin.symmetry.alignment import Alignment, check_elements
 from onebasin.symmetry.apply import identity
-from onebasin.symmetry.permutations import Permutations, check_indices
+from onebasin.symmetry.spec import Group
 
 SETTINGS = {"images": None, "batch": 50, "max_rounds": 100}
 
@@ -49,8 +50,8 @@ def test_permuted_copies_are_brought_into_one_order(count):
     model = random_mlps(1, inputs=7, widths=(12, 9))
     stack, planted = permuted_copies(model[0], spec_of(model), count, noise=1e-4)
     found = run(like(model, stack), random_data(inputs=7, train=200))
-    check_indices(found.indices, spec_of(model), count, "activation matching")
-    assert coincide(planted, found.indices)
+    check_elements(found.elements, spec_of(model), count, "activation matching")
+    assert coincide(planted, found.elements)
 
 
 def test_the_average_of_permuted_copies_of_a_trained_model_computes_what_that_does_dead_units_or_not():
@@ -60,19 +61,19 @@ def test_the_average_of_permuted_copies_of_a_trained_model_computes_what_that_do
     merged = merge(copies, spec_of(models), run(copies, data))
     expected = logits(models.network, models[0], data.train)
     torch.testing.assert_close(logits(models.network, merged, data.train), expected, rtol=1e-4, atol=1e-4)
-    plain = merge(copies, spec_of(models), Permutations(identity(spec_of(models), 3)))
+    plain = merge(copies, spec_of(models), Alignment(identity(spec_of(models), 3)))
     assert not torch.allclose(logits(models.network, plain, data.train), expected, rtol=0.1, atol=0.1)
 
 
 @pytest.mark.parametrize(("models", "units"), [(2, 5), (3, 3)])
 def test_nothing_that_one_model_could_change_agrees_more(models, units):
     found = random_correlations(models, units)
-    search = Alignment(found, stream("search"))
+    search = Rounds(Group("g", len(found.between(0, 1)), ()), found, stream("search"))
     search.run(100)
     orders = [torch.tensor(order) for order in itertools.permutations(range(units))]
-    reached = agreement(found, search.indices)
+    reached = agreement(found, search.elements)
     for model in range(models):
-        others = [torch.where(torch.arange(models)[:, None] == model, order, search.indices) for order in orders]
+        others = [torch.where(torch.arange(models)[:, None] == model, order, search.elements) for order in orders]
         assert reached == pytest.approx(max(agreement(found, indices) for indices in others))
     together = [agreement(found, torch.stack(some)) for some in itertools.product(orders[:1], *[orders] * (models - 1))]
     assert reached <= max(together) + 1e-9
@@ -84,21 +85,21 @@ def test_no_round_lowers_the_agreement_and_the_rounds_end():
     found = random_correlations(models=5, units=12)
     reached = []
     for rounds in range(8):
-        search = Alignment(found, stream("search"))
+        search = Rounds(Group("g", len(found.between(0, 1)), ()), found, stream("search"))
         assert search.run(rounds) <= rounds
-        reached.append(agreement(found, search.indices))
+        reached.append(agreement(found, search.elements))
     assert all(after >= before for before, after in itertools.pairwise(reached))
     assert reached[1] > reached[0]
-    search = Alignment(found, stream("search"))
+    search = Rounds(Group("g", len(found.between(0, 1)), ()), found, stream("search"))
     rounds = search.run(100)
     assert rounds < 100
     assert search.run(100) == 1  # nothing is left to change
-    assert search.assignments == 5 * (rounds + 1)
+    assert search.solver.solved == 5 * (rounds + 1)
 
 
 def test_trained_models_agree_more_than_they_did():
     models, data = trained_mlps(), few_digits()
-    indices = run(models, data).indices
+    indices = run(models, data).elements
     for name, own in correlations(models, spec_of(models), data.train, 100).items():
         unpermuted = torch.arange(indices[name].shape[1]).expand_as(indices[name])
         assert agreement(own, indices[name]) > agreement(own, unpermuted) + 0.2 * indices[name].shape[1]
@@ -107,7 +108,7 @@ def test_trained_models_agree_more_than_they_did():
 def test_the_size_of_a_batch_does_not_matter():
     models, data = random_mlps(3, widths=(12, 10), dtype=torch.float64), random_data(dtype=torch.float64)
     found = run(models, data, batch=400)
-    assert same(found.indices, run(models, data, batch=7).indices)
+    assert same(found.elements, run(models, data, batch=7).elements)
 
 
 def test_it_takes_the_first_images_of_the_training_set_and_no_other():
@@ -115,8 +116,8 @@ def test_it_takes_the_first_images_of_the_training_set_and_no_other():
     few = run(models, data, images=9)
     data.train.inputs[9:] += 3
     data.test.inputs[:] += 3
-    assert same(few.indices, run(models, data, images=9).indices)
-    assert not same(few.indices, run(models, data).indices)
+    assert same(few.elements, run(models, data, images=9).elements)
+    assert not same(few.elements, run(models, data).elements)
 
 
 def test_it_depends_on_its_generator_and_on_nothing_else():
@@ -125,9 +126,9 @@ def test_it_depends_on_its_generator_and_on_nothing_else():
     found = run(models, data)
     torch.manual_seed(2)
     again = run(models, data)
-    assert same(found.indices, again.indices)
+    assert same(found.elements, again.elements)
     assert found.work == again.work
-    assert not all(same(found.indices, run(models, data, key).indices) for key in range(1, 4))
+    assert not all(same(found.elements, run(models, data, key).elements) for key in range(1, 4))
 
 
 def test_two_models_take_one_assignment_a_group_and_the_proof_that_it_was_the_last():

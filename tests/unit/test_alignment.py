@@ -9,10 +9,10 @@ from networks_for_tests import like, permuted_copies, random_convolutions, rando
 from onebasin.measures.alignment import alignment, alignments
 from onebasin.measures.distance import distance, distances
 from onebasin.measures.singular import decompose
-from onebasin.merging.average import permuted_models
+from onebasin.merging.average import aligned_models
 from onebasin.parameters import mean, one
-from onebasin.symmetry.apply import identity, invert, permute, random_permutations
-from onebasin.symmetry.permutations import Permutations
+from onebasin.symmetry.alignment import Alignment
+from onebasin.symmetry.apply import act, identity, invert, random_elements
 
 GAMMAS = (0.0, 0.3, 0.6, 0.9)
 MAKERS = {"mlp": lambda n: random_mlps(n, dtype=torch.float64), "convolutions": random_convolutions}
@@ -38,8 +38,8 @@ def double_sum(a, b, gamma):
 def test_r_is_the_double_sum_by_layer_and_in_total(make):
     models = make(2)
     spec = spec_of(models)
-    found = Permutations(random_permutations(spec, 2, stream("permutations")))
-    permuted = permuted_models(models, spec, found)
+    found = Alignment(random_elements(spec, 2, stream("permutations")))
+    permuted = aligned_models(models, spec, found)
     table = alignments(models, parts_of(models), spec, found, mean(permuted.parameters), GAMMAS)
     table = table[table["model_b"] == 1].set_index(["layer", "gamma"])
     for column, stack in (("alignment_before", models.weights), ("alignment", permuted.weights)):
@@ -63,9 +63,9 @@ def test_permutations_that_undo_planted_ones_bring_r_to_one_with_each_other_and_
     spec = spec_of(models)
     stack, planted = permuted_copies(models[0], spec, 3)
     copies = like(models, stack)
-    found = Permutations(invert(planted))
+    found = Alignment(invert(spec, planted))
     table = alignments(
-        copies, parts_of(copies), spec, found, mean(permuted_models(copies, spec, found).parameters), [0.0]
+        copies, parts_of(copies), spec, found, mean(aligned_models(copies, spec, found).parameters), [0.0]
     )
     assert len(table[table["model_b"] == "merged"]) == 3 * table["layer"].nunique()
     assert table["alignment"].to_numpy() == pytest.approx(1)
@@ -82,7 +82,7 @@ def test_r_does_not_depend_on_the_signs_of_singular_vectors():
 def test_distances_are_those_of_what_is_trained_and_the_reduction_is_the_part_that_is_gone():
     models = random_convolutions(3)
     spec = spec_of(models)
-    permuted = permuted_models(models, spec, Permutations(random_permutations(spec, 3, stream("permutations"))))
+    permuted = aligned_models(models, spec, Alignment(random_elements(spec, 3, stream("permutations"))))
     table = distances(models, permuted).set_index(["model_a", "model_b"])
     assert list(table.index) == [(0, 1), (0, 2), (1, 2)]
     for a, b in table.index:
@@ -97,13 +97,13 @@ def test_distances_are_those_of_what_is_trained_and_the_reduction_is_the_part_th
 def test_one_permutation_of_both_models_leaves_their_distance():
     models = random_mlps(2)
     spec = spec_of(models)
-    indices = one(random_permutations(spec, 1, stream("permutations")), 0)
-    moved = [permute(one(models.weights, model), spec, indices) for model in (0, 1)]
+    indices = one(random_elements(spec, 1, stream("permutations")), 0)
+    moved = [act(one(models.weights, model), spec, indices) for model in (0, 1)]
     assert distance(*moved) == pytest.approx(distance(one(models.weights, 0), one(models.weights, 1)))
 
 
 def test_equal_models_have_no_reduction():
     models = random_mlps(1)
     twins = like(models, {name: tensor.expand(2, *tensor.shape[1:]) for name, tensor in models.parameters.items()})
-    unmoved = permuted_models(twins, spec_of(twins), Permutations(identity(spec_of(twins), 2)))
+    unmoved = aligned_models(twins, spec_of(twins), Alignment(identity(spec_of(twins), 2)))
     assert math.isnan(distances(twins, unmoved)["reduction"].item())

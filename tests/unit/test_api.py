@@ -19,8 +19,8 @@ from onebasin.models.checkpoints import save_model
 from onebasin.models.objective import logits, measure
 from onebasin.networks.named import make_network
 from onebasin.seeding import generator
-from onebasin.symmetry.apply import identity, random_permutations
-from onebasin.symmetry.permutations import Permutations
+from onebasin.symmetry.alignment import Alignment
+from onebasin.symmetry.apply import identity, random_elements
 from onebasin.symmetry.spec import Axis, Group, Spec
 
 MLP = "mlp:width=24"
@@ -109,7 +109,7 @@ def test_matching_and_merging_are_those_of_the_library():
     found = onebasin.match(models, spec, seed=5, trial=1, max_rounds=2)
     draws = generator(5, "search", "weight_matching", 3, 1)
     expected = weight_matching(models, spec, None, {"max_rounds": 2, "first_sweep": "signal"}, draws)
-    assert same(found.indices, expected.indices)
+    assert same(found.elements, expected.elements)
     assert same(onebasin.merge(models, spec, found), merge(models, spec, expected))
     table = onebasin.evaluate(models, onebasin.merge(models, spec, found), data)
     loss, accuracy = measure(models.network, merge(models, spec, expected), data.test)
@@ -124,7 +124,7 @@ def test_permuted_copies_of_a_model_are_matched_and_merge_to_it():
     merged = onebasin.merge(copies, spec, onebasin.match(copies, spec))
     before = logits(model.network, model[0], data.test)
     torch.testing.assert_close(logits(model.network, merged, data.test), before, rtol=1e-4, atol=1e-4)
-    unmatched = onebasin.merge(copies, spec, Permutations(identity(spec, 3)))
+    unmatched = onebasin.merge(copies, spec, Alignment(identity(spec, 3)))
     assert not torch.allclose(logits(model.network, unmatched, data.test), before, rtol=0.1, atol=0.1)
 
 
@@ -144,7 +144,7 @@ def test_barriers_recompute_from_the_curves_and_vanish_between_copies():
 def test_permuting_changes_the_order_and_not_the_function():
     models, data = trained_mlps(), few_digits()
     spec = onebasin.symmetries(models)
-    permuted = onebasin.permute(models, spec, Permutations(random_permutations(spec, 3, stream("order"))))
+    permuted = onebasin.permute(models, spec, Alignment(random_elements(spec, 3, stream("order"))))
     assert not torch.equal(permuted[1]["1.weight"], models[1]["1.weight"])
     torch.testing.assert_close(
         logits(models.network, permuted[1], data.test),
@@ -265,13 +265,13 @@ REFUSALS = {
     ),
     "permutations of fewer models": (
         lambda files: onebasin.merge(
-            trained_mlps(), spec_of(trained_mlps()), Permutations(identity(spec_of(trained_mlps()), 2))
+            trained_mlps(), spec_of(trained_mlps()), Alignment(identity(spec_of(trained_mlps()), 2))
         ),
         "holds no permutations",
     ),
     "images of another shape": (
         lambda files: onebasin.barrier(onebasin.stack_models(cnns(), (1, 9, 9)), few_digits()),
-        "the data's images are 1x8x8, the network takes 1x9x9",
+        "the data's inputs are 1x8x8, the network takes 1x9x9",
     ),
     "more classes": (lambda files: onebasin.barrier(trained_mlps(), few_classes()), "the data have 11 classes"),
     "no logits": (

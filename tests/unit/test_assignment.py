@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy.optimize import linear_sum_assignment
 
 from onebasin.errors import OnebasinError
-from onebasin.matching.assignment import Assignments, Duals, solve
+from onebasin.symmetry.assignment import Assignments, Duals, solve
 
 FAMILIES = {
     "uniform": lambda rng, n: rng.random((n, n)),

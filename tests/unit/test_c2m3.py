@@ -14,8 +14,8 @@ from onebasin import seeding
 from onebasin.matching.c2m3 import FrankWolfe, best_step, c2m3
 from onebasin.models.stack import Models, initial
 from onebasin.parameters import stacked
-from onebasin.symmetry.apply import compose, invert, permute, permute_stack
-from onebasin.symmetry.permutations import check_indices
+from onebasin.symmetry.alignment import check_elements
+from onebasin.symmetry.apply import act, act_on_stack, compose, invert
 from onebasin.symmetry.spec import Axis, Group, Spec
 
 SETTINGS = {"max_steps": 400}
@@ -152,10 +152,10 @@ def test_the_best_step_is_a_stationary_point_or_an_end(coefficients, best):
 def test_of_two_models_with_one_hidden_layer_it_finds_the_best_of_all_permutations():
     for key in range(5):
         models = random_mlps(2, widths=(5,), key=key, dtype=torch.float64)
-        found = c2m3(models, spec_of(models), None, SETTINGS, None).indices["1"]
+        found = c2m3(models, spec_of(models), None, SETTINGS, None).elements["1"]
         first, second = models[0], models[1]
         agreements = {
-            order: sum(float((first[n] * t).sum()) for n, t in permute(second, spec_of(models), {"1": order}).items())
+            order: sum(float((first[n] * t).sum()) for n, t in act(second, spec_of(models), {"1": order}).items())
             for order in map(torch.tensor, itertools.permutations(range(5)))
         }
         assert torch.equal(found[0], torch.arange(5))
@@ -168,7 +168,7 @@ def test_permuted_copies_of_a_trained_model_are_brought_into_one_order(count):
     for key in range(2):
         stack, planted = permuted_copies(models[0], spec_of(models), count, key=key, noise=1e-4)
         found = c2m3(like(models, stack), spec_of(models), None, SETTINGS, None)
-        assert coincide(planted, found.indices)
+        assert coincide(planted, found.elements)
 
 
 @pytest.mark.parametrize("count", [2, 3])
@@ -176,14 +176,14 @@ def test_trained_models_end_nearer_to_each_other_than_they_were(count):
     models = trained_mlps().first(count)
     spec = spec_of(models)
     found = c2m3(models, spec, None, SETTINGS, None)
-    check_indices(found.indices, spec, count, "c2m3")
+    check_elements(found.elements, spec, count, "c2m3")
 
     def spread(stack):
         return sum(float((tensor - tensor.mean(dim=0)).square().sum()) for tensor in stack.values())
 
-    assert spread(permute_stack(models.weights, spec, found.indices)) < 0.9 * spread(models.weights)
+    assert spread(act_on_stack(models.weights, spec, found.elements)) < 0.9 * spread(models.weights)
     if count == 2:
-        assert all(torch.equal(index[0], torch.arange(len(index[0]))) for index in found.indices.values())
+        assert all(torch.equal(index[0], torch.arange(len(index[0]))) for index in found.elements.values())
 
 
 def test_going_round_a_cycle_of_models_changes_nothing():
@@ -191,13 +191,13 @@ def test_going_round_a_cycle_of_models_changes_nothing():
     spec = spec_of(models)
     found = c2m3(models, spec, None, SETTINGS, None)
     universe = [found.of(model) for model in range(3)]
-    ways = [compose(universe[a], invert(universe[b])) for a, b in ((0, 1), (1, 2), (2, 0))]
-    around = compose(compose(ways[0], ways[1]), ways[2])
+    ways = [compose(spec, universe[a], invert(spec, universe[b])) for a, b in ((0, 1), (1, 2), (2, 0))]
+    around = compose(spec, compose(spec, ways[0], ways[1]), ways[2])
     for group in spec.groups:
         assert torch.equal(around[group.name], torch.arange(group.size))
         assert not torch.equal(ways[0][group.name], torch.arange(group.size))
-    there = permute(models[0], spec, ways[0])  # in the order of model 1
-    assert same(permute(there, spec, universe[1]), permute(models[0], spec, universe[0]))
+    there = act(models[0], spec, ways[0])  # in the order of model 1
+    assert same(act(there, spec, universe[1]), act(models[0], spec, universe[0]))
 
 
 # bookkeeping
@@ -212,7 +212,7 @@ def test_equal_models_end_it_after_five_idle_steps():
     assert found.work["steps"] == 5
     assert found.work["assignments"] == 6 * 3 * len(spec_of(model).groups)  # five steps and the rounding
     assert found.work["row_scans"] > 0
-    assert all(torch.equal(row, torch.arange(len(row))) for index in found.indices.values() for row in index)
+    assert all(torch.equal(row, torch.arange(len(row))) for index in found.elements.values() for row in index)
 
 
 def test_no_more_steps_than_allowed():
@@ -236,7 +236,7 @@ def test_it_is_repeatable_and_draws_nothing():
     found = c2m3(models, spec_of(models), None, SETTINGS, None)
     torch.manual_seed(2)
     again = c2m3(models, spec_of(models), None, SETTINGS, None)
-    assert same(found.indices, again.indices)
+    assert same(found.elements, again.elements)
     assert found.work == again.work
 
 
@@ -250,4 +250,4 @@ def test_running_statistics_do_not_count():
     models = Models(networks[0], stacked([*map(initial, networks)]), (0, 1, 2), (4,))
     found = c2m3(models, spec, None, SETTINGS, None)
     models.parameters["1.running_mean"] += 5 * torch.randn(3, 6, generator=stream("means"))
-    assert same(found.indices, c2m3(models, spec, None, SETTINGS, None).indices)
+    assert same(found.elements, c2m3(models, spec, None, SETTINGS, None).elements)

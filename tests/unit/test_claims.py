@@ -17,8 +17,9 @@ from onebasin import claims
 from onebasin.errors import OnebasinError
 from onebasin.storage.files import write_frame
 from onebasin.tables import collect as tables
+from onebasin.tables.record import table
 
-RULES = Path(__file__).parents[2] / "config" / "claims.yaml"
+RULES = Path(__file__).parents[2] / "config" / "claims" / "ste_mm.yaml"
 COUNTS = (2, 3)
 PARENTS_LOSS = 0.2
 METHODS = ("ste", "weight_matching", "ste_mm")
@@ -31,7 +32,7 @@ def _rules() -> claims.Rules:
 
 
 def _table(name: str, rows: list[list[Any]]) -> pd.DataFrame:
-    return pd.DataFrame(rows, columns=tables.COLUMNS[name])
+    return pd.DataFrame(rows, columns=list(table(name).columns))
 
 
 def _merged(excess: dict[str, list[float]]) -> pd.DataFrame:
@@ -55,7 +56,7 @@ def _pairwise(relative: dict[str, list[float]]) -> pd.DataFrame:
             for (a, b), factor in {(0, 1): 0.5, (0, 2): 1.0, (1, 2): 1.5}.items():
                 rows.append(["digits", method, 3, trial, "test", a, b, PARENTS_LOSS * value * factor, 0.0])
     return tables.check(
-        pd.DataFrame(rows, columns=[*tables.KEYS["pairwise"], "barrier_loss", "barrier_accuracy"]), "pairwise"
+        pd.DataFrame(rows, columns=[*table("pairwise").keys, "barrier_loss", "barrier_accuracy"]), "pairwise"
     )
 
 

@@ -13,7 +13,7 @@ from onebasin import claims
 from onebasin.errors import OnebasinError
 from onebasin.tables import collect as tables
 
-RULES = Path(__file__).parents[2] / "config" / "claims.yaml"
+RULES = Path(__file__).parents[2] / "config" / "claims" / "wm_analysis.yaml"
 NEAR = (0.98, 1.0, 1.02)  # of the numbers below, what the trials have
 PAIRS = {2: [(0, 1)], 3: [(0, 1), (0, 2), (1, 2)]}
 

@@ -114,7 +114,7 @@ def test_match_writes_what_the_library_finds(folder):
     found = artifacts.load("p.safetensors", "permutations")
     models = trained_mlps()
     expected = onebasin.match(models, spec_of(models), max_rounds=3)
-    assert same(found.tensors, expected.indices)
+    assert same(found.tensors, expected.elements)
     assert found.facts["models"] == [0, 1, 2]
     assert found.facts["settings"] == {"max_rounds": 3, "first_sweep": "signal"}
     assert "checksums" not in found.facts
@@ -254,7 +254,7 @@ REFUSALS = {
     "no shape": (["match", "0.pt", "1.pt", "--network", "mlp:width=24", *OUT], "inputs of which shape"),
     "no shape, really": (["trace", "mlp", "--input", "wide"], "'wide' is no shape"),
     "another shape": (["merge", *TWO, "--input", "1,4,4", "--data", "digits", *OUT], "the network's is (24, 16)"),
-    "images of another shape": (["merge", *TWO, "--data", "glyphs:train=10,test=10", *OUT], "the data's images are"),
+    "images of another shape": (["merge", *TWO, "--data", "glyphs:train=10,test=10", *OUT], "the data's inputs are"),
     "NaN": (["match", "nan.pt", "1.pt", *NETWORK, *OUT], "3.bias holds NaN"),
     "an output that is an input": (["match", *TWO, "-o", "./1.safetensors"], "is an input as well"),
     "an output that is an input, in other words": (["match", *TWO, "-o", "a/../1.safetensors"], "is an input as well"),

@@ -12,7 +12,7 @@ from networks_for_tests import random_mlps, spec_of, stream
 
 from onebasin.matching import cost
 from onebasin.matching.cost import Costs, gains, kept_groups
-from onebasin.symmetry.apply import compose, permute_stack, random_permutations
+from onebasin.symmetry.apply import act_on_stack, compose, random_elements
 from onebasin.symmetry.spec import Axis, Group, Spec
 
 CONVOLUTIONS = Spec(
@@ -75,7 +75,7 @@ def two_stacks(count, key=0, **sizes):
 )
 def test_gains_of_mlps_are_those_of_plain_loops(count, widths, inputs, key):
     target, source, spec = two_stacks(count, key, widths=widths, inputs=inputs)
-    assert_gains_are_those_of_loops(target, source, spec, random_permutations(spec, count, stream("present", key)))
+    assert_gains_are_those_of_loops(target, source, spec, random_elements(spec, count, stream("present", key)))
 
 
 @pytest.mark.parametrize("count", [1, 3])
@@ -85,22 +85,22 @@ def test_gains_of_tensors_with_more_axes_are_those_of_plain_loops(count):
         {name: torch.randn(count, *shape, generator=draws, dtype=torch.float64) for name, shape in shapes.items()}
         for shapes in (CONVOLUTION_SHAPES, CONVOLUTION_SHAPES)
     )
-    assert_gains_are_those_of_loops(target, source, CONVOLUTIONS, random_permutations(CONVOLUTIONS, count, draws))
+    assert_gains_are_those_of_loops(target, source, CONVOLUTIONS, random_elements(CONVOLUTIONS, count, draws))
 
 
 def test_present_permutations_count_as_if_the_source_had_been_permuted():
     target, source, spec = two_stacks(2, widths=(4, 5, 3))
-    before, then = (random_permutations(spec, 2, stream("permutation", k)) for k in range(2))
+    before, then = (random_elements(spec, 2, stream("permutation", k)) for k in range(2))
     for group in spec.groups:
         own = torch.arange(group.size).repeat(2, 1)  # the group's own units stay, so that columns keep their meaning
-        earlier = permute_stack(source, spec, {**before, group.name: own})
-        expected = gains(target, source, spec, compose(before, then), group)
+        earlier = act_on_stack(source, spec, {**before, group.name: own})
+        expected = gains(target, source, spec, compose(spec, before, then), group)
         torch.testing.assert_close(gains(target, earlier, spec, then, group), expected)
 
 
 def test_the_present_permutation_of_the_group_itself_does_not_matter():
     target, source, spec = two_stacks(2, widths=(4, 5, 3))
-    indices, other = (random_permutations(spec, 2, stream("permutation", k)) for k in range(2))
+    indices, other = (random_elements(spec, 2, stream("permutation", k)) for k in range(2))
     for group in spec.groups:
         expected = gains(target, source, spec, indices, group)
         assert torch.equal(gains(target, source, spec, {**indices, group.name: other[group.name]}, group), expected)
@@ -108,13 +108,13 @@ def test_the_present_permutation_of_the_group_itself_does_not_matter():
 
 def test_permuting_the_target_permutes_the_rows_and_the_source_the_columns():
     target, source, spec = two_stacks(1, widths=(4, 5))
-    indices = random_permutations(spec, 1, stream("present"))
+    indices = random_elements(spec, 1, stream("present"))
     for group in spec.groups:
         plain = gains(target, source, spec, indices, group)
         order = torch.randperm(group.size, generator=stream("order"))
         only = {g.name: torch.arange(g.size)[None] for g in spec.groups} | {group.name: order[None]}
-        rows = gains(permute_stack(target, spec, only), source, spec, indices, group)
-        columns = gains(target, permute_stack(source, spec, only), spec, indices, group)
+        rows = gains(act_on_stack(target, spec, only), source, spec, indices, group)
+        columns = gains(target, act_on_stack(source, spec, only), spec, indices, group)
         torch.testing.assert_close(rows, plain[:, order])
         torch.testing.assert_close(columns, plain[:, :, order])
 
@@ -122,12 +122,12 @@ def test_permuting_the_target_permutes_the_rows_and_the_source_the_columns():
 @pytest.mark.parametrize("widths", [(2, 3), (5,), (3, 5, 4)])
 def test_the_assignment_of_largest_gain_is_the_nearest_of_all_permutations(widths):
     target, source, spec = two_stacks(1, widths=widths)
-    indices = random_permutations(spec, 1, stream("present"))
+    indices = random_elements(spec, 1, stream("present"))
     for group in spec.groups:
         gain = gains(target, source, spec, indices, group)[0]
         distances, totals = [], []
         for order in map(list, itertools.permutations(range(group.size))):
-            permuted = permute_stack(source, spec, {**indices, group.name: torch.tensor([order])})
+            permuted = act_on_stack(source, spec, {**indices, group.name: torch.tensor([order])})
             distances.append(sum(float((target[name] - permuted[name]).square().sum()) for name in target))
             totals.append(float(gain[range(group.size), order].sum()))
         assert np.argmax(totals) == np.argmin(distances)
@@ -152,7 +152,7 @@ def test_mended_costs_are_those_computed_anew(places):
     target = random_mlps(3, widths=(16, 12, 14), dtype=torch.float64, key=1).parameters
     everything = {group.name for group in spec.groups}
     costs = Costs(target, models.parameters, spec, everything)
-    indices = random_permutations(spec, 3, draws)
+    indices = random_elements(spec, 3, draws)
     for group in spec.groups:
         costs.of(group, indices, range(3))
     for _ in range(3):
@@ -168,13 +168,13 @@ def test_few_moved_units_are_mended_and_many_computed_anew(monkeypatch):
     spec, draws, computed = spec_of(models), stream("moved"), []
     monkeypatch.setattr(cost, "gains", lambda *arguments: computed.append(arguments[4].name) or gains(*arguments))
     costs = Costs(models.parameters, models.parameters, spec, {group.name for group in spec.groups})
-    indices = random_permutations(spec, 1, draws)
+    indices = random_elements(spec, 1, draws)
     middle = spec.groups[1]
     costs.of(middle, indices, [0])
     assert computed == [middle.name]
     costs.of(middle, moved(indices, 4, draws), [0])
     assert computed == [middle.name]
-    costs.of(middle, random_permutations(spec, 1, draws), [0])
+    costs.of(middle, random_elements(spec, 1, draws), [0])
     assert computed == [middle.name] * 2
 
 
@@ -208,12 +208,12 @@ def stack_of(shapes, count, key):
 
 def test_the_gain_of_a_permutation_is_what_it_adds_to_the_inner_product_of_target_and_permuted_source():
     target, source = stack_of(SHAPES, 2, 0), stack_of(SHAPES, 2, 1)
-    indices, other = (random_permutations(PARTS, 2, stream("parts", key)) for key in range(2))
+    indices, other = (random_elements(PARTS, 2, stream("parts", key)) for key in range(2))
     for group in PARTS.groups:
         gain = gains(target, source, PARTS, indices, group)
 
         def product(index, group=group):
-            permuted = permute_stack(source, PARTS, {**indices, group.name: index})
+            permuted = act_on_stack(source, PARTS, {**indices, group.name: index})
             return sum((target[name] * permuted[name]).flatten(1).sum(dim=1) for name in SHAPES)
 
         def total(index, gain=gain):
@@ -227,7 +227,7 @@ def test_the_gain_of_a_permutation_is_what_it_adds_to_the_inner_product_of_targe
 def test_costs_of_parts_and_blocks_are_mended_too(places):
     target, source, draws = stack_of(SHAPES, 2, 0), stack_of(SHAPES, 2, 1), stream("moved parts")
     costs = Costs(target, source, PARTS, {group.name for group in PARTS.groups})
-    indices = random_permutations(PARTS, 2, draws)
+    indices = random_elements(PARTS, 2, draws)
     for _ in range(3):
         for group in PARTS.groups:
             anew = -gains(target, source, PARTS, indices, group)
@@ -238,7 +238,7 @@ def test_costs_of_parts_and_blocks_are_mended_too(places):
 def test_tensors_that_the_target_lacks_do_not_count():
     target, source = stack_of(SHAPES, 1, 0), stack_of(SHAPES, 1, 1)
     spec = Spec((replace(PARTS.groups[0], axes=(Axis("first", 0), Axis("running", 0))),))
-    indices = random_permutations(spec, 1, stream())
+    indices = random_elements(spec, 1, stream())
     del target["running"]
     expected = torch.bmm(target["first"], source["first"].mT)
     torch.testing.assert_close(gains(target, source, spec, indices, spec.groups[0]), expected)
@@ -251,7 +251,7 @@ def test_a_group_on_both_axes_of_a_tensor_is_never_kept_and_its_gain_is_a_gradie
     target, source = (stack_of({"in": (7, 3), "back": (7, 7)}, 1, key) for key in range(2))
     assert kept_groups(source, STREAM, at_once=1) == set()
     (group,) = STREAM.groups
-    indices = random_permutations(STREAM, 1, stream())
+    indices = random_elements(STREAM, 1, stream())
     matrix = torch.eye(7, dtype=torch.float64)[indices["s"][0]].requires_grad_()
     value = (target["in"][0] * (matrix @ source["in"][0])).sum()
     value = value + (target["back"][0] * (matrix @ source["back"][0] @ matrix.T)).sum()

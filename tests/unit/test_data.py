@@ -151,6 +151,38 @@ def test_black_is_what_becomes_of_a_black_pixel():
     assert digits().black.tolist() == [0.0]
 
 
+def table(count, kind=torch.float32):
+    split = Split(torch.arange(count * 5).view(count, 5).to(kind), torch.arange(count) % 2)
+    return Data(split, split, 2)
+
+
+def test_rows_of_a_table_come_back_as_they_were(tmp_path):
+    data = hold_out(table(20), 0.2, seed=0)
+    save_data(tmp_path / "data.safetensors", data)
+    again = load_data(tmp_path / "data.safetensors")
+    assert (again.input_shape, again.input_type) == ((5,), torch.float32)
+    for name in ("train", "validation", "test"):
+        assert torch.equal(again.split(name).inputs, data.split(name).inputs)
+        assert torch.equal(again.split(name).targets, data.split(name).targets)
+
+
+def test_small_whole_numbers_of_a_table_are_scaled_as_pixels_are():
+    assert torch.equal(table(20, torch.uint8).to("cpu").train.inputs, table(20).train.inputs / 255)
+
+
+def test_there_is_no_black_but_in_images():
+    with pytest.raises(OnebasinError, match=r"augmentation: moves images .* \[n, 5\]") as caught:
+        _ = table(20).black
+    assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("data", [digits(), pixels(6), table(6)], ids=["floats", "pixels", "table"])
+def test_an_example_has_the_shape_and_type_that_a_network_sees(data):
+    example, ready = data.example(3), data.to("cpu").train.inputs
+    assert (example.shape, example.dtype) == (ready[:3].shape, ready.dtype)
+    assert not example.any()
+
+
 def test_one_mean_and_deviation_serve_all_channels():
     data = Data(pixels(4).train, pixels(4).test, 2, mean=(0.5,), std=(0.25,)).to("cpu")
     assert torch.equal(data.train.inputs, (pixels(4).train.inputs / 255 - 0.5) / 0.25)

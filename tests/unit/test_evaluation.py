@@ -11,15 +11,16 @@ from torch import nn
 from torch.nn import functional as F
 
 from onebasin.data import Data, Split
+from onebasin.errors import OnebasinError
 from onebasin.measures.merged import evaluate_merged, predict
 from onebasin.measures.pairwise import interpolation_curves, pairwise_barriers
-from onebasin.merging.average import permuted_models
+from onebasin.merging.average import aligned_models
 from onebasin.models import objective
-from onebasin.models.objective import forward, logits, measure, measure_many, score
+from onebasin.models.objective import cross_entropy, forward, logits, measure, measure_many, right, score
 from onebasin.models.stack import Models
 from onebasin.parameters import lerp, mean
+from onebasin.symmetry.alignment import Alignment
 from onebasin.symmetry.apply import invert
-from onebasin.symmetry.permutations import Permutations
 
 
 class Constant(nn.Module):
@@ -84,6 +85,24 @@ def test_the_score_of_probabilities_is_the_one_worked_out_by_hand():
     loss, accuracy = score(probabilities.log(), torch.tensor([0, 1, 1]))
     assert loss == pytest.approx((1 + 3 + 1) * math.log(2) / 3)
     assert accuracy == pytest.approx(2 / 3)
+
+
+def test_with_positions_loss_and_accuracy_are_means_over_all_of_them():
+    draws = torch.Generator().manual_seed(0)
+    given, targets = torch.randn(6, 4, 5, generator=draws), torch.randint(4, (6, 5), generator=draws)
+    rows, row_targets = given.movedim(1, 2).reshape(30, 4), targets.reshape(30)
+    assert score(given.log_softmax(1), targets) == score(rows.log_softmax(1), row_targets)
+    assert float(cross_entropy(given, targets)) == pytest.approx(float(F.cross_entropy(given, targets)), rel=1e-6)
+    hits = (rows.argmax(1) == row_targets).sum()
+    assert float(right(given, targets)) == pytest.approx(float(hits) / 5)
+    assert int(right(rows, row_targets)) == int(hits)
+
+
+@pytest.mark.parametrize(("logits", "targets"), [((6, 4), (6, 5)), ((6, 5, 4), (6, 5)), ((6, 4), (7,)), ((6,), (6,))])
+def test_logits_that_are_not_of_the_targets_are_one_line(logits, targets):
+    with pytest.raises(OnebasinError, match=r"they have to be \[n, classes\]") as caught:
+        cross_entropy(torch.zeros(logits), torch.zeros(targets, dtype=torch.int64))
+    assert len(str(caught.value).splitlines()) == 1
 
 
 def test_many_models_are_measured_as_one_by_one():
@@ -236,7 +255,7 @@ def test_a_model_has_no_barrier_with_its_permuted_copy_once_that_is_permuted_bac
     spec = spec_of(models)
     stack, planted = permuted_copies(models[0], spec, 3)
     copies = like(models, stack)
-    restored = permuted_models(copies, spec, Permutations(invert(planted)))
+    restored = aligned_models(copies, spec, Alignment(invert(spec, planted)))
     assert pairwise_barriers(interpolation_curves(restored, data, points=5))["barrier_loss"].max() < 1e-6
     assert pairwise_barriers(interpolation_curves(restored, data, points=5))["barrier_accuracy"].max() < 1e-12
     assert pairwise_barriers(interpolation_curves(copies, data, points=5))["barrier_loss"].min() > 0.1

@@ -5,25 +5,20 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
-from snakemake.exceptions import WorkflowError
-from snakemake.utils import validate
 
 from onebasin.config.experiment import (
     Experiment,
-    explain,
-    plan_stacks,
+    read_configuration,
     read_downloads,
     read_experiments,
-    read_stacks,
     require_checkpoints,
-    write_stacks,
 )
 from onebasin.config.repeated_keys import refuse_repeated_keys
 from onebasin.errors import OnebasinError
+from onebasin.registry import entries
 
 ROOT = Path(__file__).parents[2]
 SMALL = (ROOT / "tests" / "workflow" / "small.yaml").read_text()
-SCHEMA = ROOT / "workflow" / "onebasin" / "config" / "schema.yaml"
 CONFIG = yaml.safe_load((ROOT / "config" / "config.yaml").read_text())
 DIGITS = "experiments.digits_mlp"
 REMOVED = object()
@@ -31,7 +26,7 @@ REMOVED = object()
 
 def experiment(**settings):
     defaults = {"seeds": list(range(12)), "counts": [2, 4, 3], "trials": 3, "landscape": {"trial": 0}}
-    return Experiment("tiny", {**defaults, "training": {"seeds_per_job": 5}, **settings})
+    return Experiment("tiny", {**defaults, "training": {}, **settings})
 
 
 def changed(path, value):
@@ -50,9 +45,9 @@ def changed(path, value):
 
 def refusal(config):
     """The line for a configuration that the schema refuses."""
-    with pytest.raises(WorkflowError) as caught:
-        validate(config, str(SCHEMA))
-    line = explain(caught.value.__context__)
+    with pytest.raises(OnebasinError) as caught:
+        read_configuration(config)
+    line = str(caught.value)
     assert len(line.splitlines()) == 1
     return line
 
@@ -64,9 +59,9 @@ def test_counts_are_ascending():
     assert experiment().counts == [2, 3, 4]
 
 
-@pytest.mark.parametrize(("counts", "plane"), [([2, 5, 3], 3), ([2], None), ([7, 4], 4)])
+@pytest.mark.parametrize(("counts", "plane"), [([2, 5, 3], [3]), ([2], []), ([7, 4], [4])])
 def test_the_plane_is_spanned_by_the_smallest_count_of_three_or_more(counts, plane):
-    assert experiment(counts=counts).plane_count == plane
+    assert experiment(counts=counts).counts_of("landscape") == plane
 
 
 SIZES = st.tuples(st.sets(st.integers(2, 6), min_size=1), st.integers(1, 4), st.integers(0, 3))
@@ -126,8 +121,8 @@ def test_a_method_that_leaves_the_first_model_is_anchored():
 
 
 def test_the_three_model_test_is_for_counts_of_three_or_more():
-    assert experiment(counts=[5, 2, 3]).anchored_counts == [3, 5]
-    assert experiment(counts=[2]).anchored_counts == []
+    assert experiment(counts=[5, 2, 3]).counts_of("three_models") == [3, 5]
+    assert experiment(counts=[2]).counts_of("three_models") == []
 
 
 def test_too_few_seeds_are_refused_with_the_number_needed():
@@ -210,8 +205,8 @@ def test_given_models_are_valid_with_or_without_seeds(seeds):
     digits |= {"models": {"checkpoints": ["a.pt", "b.pt"]}, "seeds": seeds, "counts": [2], "trials": 1}
     if seeds is REMOVED:
         del digits["seeds"]
-    validate(config, str(SCHEMA))
-    assert read_experiments(config)["digits_mlp"].models_of(0) == ([0, 1] if seeds is REMOVED else seeds)
+    found = read_configuration(config).experiments["digits_mlp"]
+    assert found.models_of(0) == ([0, 1] if seeds is REMOVED else seeds)
 
 
 # Downloads
@@ -247,66 +242,90 @@ def test_where_archives_are_decides_no_data():
     assert downloading().data == {"name": "cifar10", "validation_fraction": 0.1}
 
 
-# Stacks
-
-SEEDS = st.lists(st.integers(0, 30), unique=True, max_size=15)
+# Seeds by job
 
 
-def planned(seeds, size, before=()):
-    return plan_stacks(experiment(seeds=seeds, training={"seeds_per_job": size}), before)
+def seeded(seeds):
+    """An experiment of these seeds, of which it may need only one."""
+    own = experiment(seeds=seeds, counts=[1], trials=1).settings
+    return read_experiments({"experiments": {"tiny": own}})["tiny"]
 
 
-@given(SEEDS, SEEDS, st.integers(1, 6), st.integers(1, 6))
-def test_every_seed_is_in_one_stack_and_no_other_is(before, seeds, size_before, size):
-    stacks = planned(seeds, size, planned(before, size_before))
-    assert sorted(seed for stack in stacks for seed in stack) == sorted(seeds)
-    assert all(stacks)
+@pytest.mark.parametrize(
+    ("given", "blocks"),
+    [
+        ([3, 1, 2], [(3,), (1,), (2,)]),
+        (["0-4"], [(0, 1, 2, 3, 4)]),
+        (["0-2", 7, "10-11"], [(0, 1, 2), (7,), (10, 11)]),
+        (["5-5"], [(5,)]),
+    ],
+)
+def test_a_range_of_seeds_is_trained_by_one_job(given, blocks):
+    tiny = seeded(given)
+    assert tiny.blocks == blocks
+    assert tiny["seeds"] == [seed for block in blocks for seed in block]
 
 
-@given(SEEDS, SEEDS, st.integers(1, 6), st.integers(1, 6))
-def test_adding_seeds_changes_no_stack(before, added, size_before, size):
-    old = planned(before, size_before)
-    seeds = added + [seed for seed in before if seed not in added]
-    assert planned(seeds, size, old)[: len(old)] == old
+@given(st.lists(st.integers(0, 30), unique=True, min_size=1, max_size=15), st.integers(31, 40))
+def test_adding_seeds_changes_no_block(before, added):
+    assert seeded([added, *before]).blocks[1:] == seeded([*before, added]).blocks[:-1] == seeded(before).blocks
 
 
-@given(SEEDS, SEEDS, st.integers(1, 6))
-def test_a_seed_never_moves_to_another_stack(before, seeds, size):
-    old = planned(before, size)
-    stack_of = {seed: number for number, stack in enumerate(old) for seed in stack}
-    for stack in planned(seeds, size, old):
-        assert len({stack_of.get(seed) for seed in stack}) == 1
+@pytest.mark.parametrize("seeds", [["0-2", 1], ["0-3", "3-5"]])
+def test_a_seed_that_is_there_twice_is_refused(seeds):
+    config = {"experiments": {"tiny": experiment(seeds=seeds).settings}}
+    with pytest.raises(OnebasinError, match=r"experiments\.tiny\.seeds: [13] is there twice"):
+        read_experiments(config)
 
 
-@given(SEEDS, SEEDS, st.integers(1, 6))
-def test_no_stack_is_larger_than_asked_for(before, seeds, size):
-    assert all(len(stack) <= size for stack in planned(seeds, size, planned(before, size)))
+def test_the_key_of_earlier_versions_is_refused_with_what_to_write():
+    assert "seeds: [0-4, 5-9]" in refusal(changed(f"{DIGITS}.training.seeds_per_job", 5))
 
 
-@given(SEEDS, st.integers(1, 6))
-def test_as_few_stacks_as_possible_are_planned_in_the_configurations_order(seeds, size):
-    stacks = planned(seeds, size)
-    assert [seed for stack in stacks for seed in stack] == seeds
-    assert len(stacks) == -(-len(seeds) // size)
+# Measures
 
 
-def test_stacks_are_read_as_they_were_written(tmp_path):
-    write_stacks(tmp_path / "models" / "stacks.json", [[1, 2], [7]])
-    assert read_stacks(tmp_path / "models" / "stacks.json") == [[1, 2], [7]]
+def measuring(**settings):
+    config = copy.deepcopy(CONFIG)
+    config["experiments"]["digits_mlp"].update(settings)
+    return read_configuration(config).experiments["digits_mlp"]
 
 
-def test_no_file_means_no_stacks(tmp_path):
-    assert read_stacks(tmp_path / "stacks.json") == []
+def test_all_is_measured_that_the_counts_and_methods_allow():
+    assert set(measuring().measures) == {*entries("measure")}
+    assert "landscape" not in measuring(counts=[2]).measures
+    assert "three_models" not in measuring(counts=[2]).measures
+    assert "truncation" not in measuring(methods={"naive": {}, "ste_mm": {}}).measures
+    assert "acceleration" not in measuring(methods={"naive": {}}).measures
 
 
-@pytest.mark.parametrize("content", ["", "[[1, 2]", "\ufffd{", "{}", "3", "[1, 2]", '[["1"]]', "null"])
-def test_a_damaged_plan_is_refused_with_the_files_name(tmp_path, content):
-    path = tmp_path / "stacks.json"
-    path.write_text(content)
-    with pytest.raises(OnebasinError) as caught:
-        read_stacks(path)
-    assert str(path) in str(caught.value)
-    assert len(str(caught.value).splitlines()) == 1
+def test_an_experiment_that_lists_measures_gets_these_and_what_they_read():
+    found = measuring(measures={"sharpness": {}, "landscape": {}})
+    assert found.measures == ["history", "timing", "parents_sharpness", "sharpness", "landscape"]
+    assert {"sharpness", "top_eigenvalue", "landscape", "timing"} <= {*found.tables}
+    assert "merged" not in found.tables
+    assert found.figures() == ["sharpness", "training", "landscape"]
+
+
+def test_a_measure_is_told_its_settings_counts_trials_and_searches():
+    found = measuring(counts=[5, 2, 3], landscape={"trial": 1})
+    assert (found.counts_of("landscape"), found.trials_of("landscape")) == ([3], [1])
+    assert (found.counts_of("three_models"), found.counts_of("evaluation")) == ([3, 5], [2, 3, 5])
+    assert found.settings_of("geometry")["points"] == 11
+    assert set(found.settings_of("sharpness")) == {"split", "images", "probes"}
+    assert list(found.searches_of("three_models")) == ["weight_matching", "activation_matching"]
+    assert found.searches_of("truncation")["weight_matching"][1]["max_rounds"] == 100
+
+
+def test_an_unknown_measure_is_refused():
+    assert "did you mean sharpness?" in refusal(changed(f"{DIGITS}.measures", {"sharpnes": {}}))
+
+
+@pytest.mark.parametrize(("size", "blocks"), [(None, [5]), (1, [1] * 5), (2, [2, 2, 1])])
+def test_methods_share_measuring_jobs_as_asked(size, blocks):
+    found = measuring(methods_per_job=size).blocks_of_methods
+    assert [len(methods) for methods in found.values()] == blocks
+    assert [methods[0] for methods in found.values()] == list(found)
 
 
 # Configurations against the schema
@@ -314,8 +333,7 @@ def test_a_damaged_plan_is_refused_with_the_files_name(tmp_path, content):
 
 def test_the_default_configuration_is_valid():
     config = copy.deepcopy(CONFIG)
-    validate(config, str(SCHEMA))
-    assert list(read_experiments(config)) == ["digits_mlp"]
+    assert list(read_configuration(config).experiments) == ["digits_mlp"]
 
 
 def test_what_is_left_out_gets_its_default():
@@ -323,8 +341,7 @@ def test_what_is_left_out_gets_its_default():
     del config["threads"]
     config["experiments"]["digits_mlp"]["methods"]["ste_mm"] = {}
     config["experiments"]["digits_mlp"]["data"] = {"name": "digits"}
-    validate(config, str(SCHEMA))
-    digits = read_experiments(config)["digits_mlp"]
+    digits = read_configuration(config).experiments["digits_mlp"]
     assert config["threads"] == 1
     assert digits["analysis"]["gammas"] == [0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9]
     assert digits["analysis"]["truncation"] == [0, 0.3, 0.5, 0.7, 0.9]
@@ -338,8 +355,7 @@ def test_ones_own_data_network_and_method_are_valid():
     config = changed(f"{DIGITS}.methods.mine", {"function": "my.methods:search", "strength": 3})
     config["experiments"]["digits_mlp"]["data"] = {"name": "my.data:images", "size": 32}
     config["experiments"]["digits_mlp"]["network"] = {"name": "my_networks:deep", "blocks": 4}
-    validate(config, str(SCHEMA))
-    assert read_experiments(config)["digits_mlp"].function_of("data") == "my.data:images"
+    assert read_configuration(config).experiments["digits_mlp"].function_of("data") == "my.data:images"
 
 
 @pytest.mark.parametrize(
@@ -397,7 +413,7 @@ WRONG = [
     (f"{DIGITS}.data.name", "digit", ["'digit'", "digits", "package.module:callable"]),
     (f"{DIGITS}.network.name", "mlpp", ["'mlpp'", "mlp", "package.module:callable"]),
     (f"{DIGITS}.network.width", "wide", ["'wide'", "integer"]),
-    (f"{DIGITS}.training.optimizer", "adamw", ["'adamw'", "adam", "sgd"]),
+    (f"{DIGITS}.training.optimizer", "adamx", ["'adamx'", "adam", "adamw", "sgd"]),
     (f"{DIGITS}.training.epochs", -30, ["-30", "1"]),
     (f"{DIGITS}.training.lr", 0, ["0"]),
     (f"{DIGITS}.training.lr", "1e-3", ["'1e-3'", "number"]),
@@ -429,6 +445,12 @@ def test_a_wrong_value_is_named_with_what_is_allowed(path, value, words):
         ("data", {"name": "glyphs"}, {"train": 10000, "test": 2000, "size": 32, "seed": 0}),
         ("data", {"name": "cifar10", "download": False}, {"root": "data", "download": False}),
         ("data", {"name": "image_folder", "root": "pictures", "size": 64}, {"root": "pictures", "size": 64}),
+        (
+            "data",
+            {"name": "text", "path": "rhyme.txt"},
+            {"path": "rhyme.txt", "context": 64, "vocabulary": "characters", "test_fraction": 0.1}
+            | {"train": None, "test": None},
+        ),
         ("data", {"name": "my.data:set", "anything": [1]}, {"anything": [1], "validation_fraction": 0.0}),
         ("network", {"name": "resnet20", "width": 0.5}, {"width": 0.5, "norm": "batch"}),
         ("network", {"name": "vgg11", "width": 4, "norm": "layer"}, {"width": 4, "norm": "layer"}),
@@ -437,11 +459,55 @@ def test_a_wrong_value_is_named_with_what_is_allowed(path, value, words):
 )
 def test_data_and_networks_get_the_defaults_of_their_kind(section, settings, expected):
     config = changed(f"{DIGITS}.{section}", settings)
-    validate(config, str(SCHEMA))
+    read_configuration(config)
     found = dict(config["experiments"]["digits_mlp"][section])
     for key in ("name", "validation_fraction", "validation_seed"):
         found.pop(key, None) if key not in expected else None
     assert found == expected
+
+
+def test_settings_of_training_that_are_left_out_are_no_part_of_what_made_a_model():
+    config = changed(f"{DIGITS}.training", {"optimizer": "adam", "lr": 0.1, "batch": 9, "epochs": 4})
+    config["experiments"]["digits_mlp"]["training"]["schedule"] = {"peak": 2}
+    assert read_configuration(config).experiments["digits_mlp"].recipe["training"] == {
+        **{"optimizer": "adam", "lr": 0.1, "batch": 9, "epochs": 4, "momentum": 0.0, "weight_decay": 0.0},
+        **{"schedule": {"peak": 2, "update": "step"}, "select": "last", "precision": "float32", "compile": False},
+        **{"save_every": 10},
+    }
+
+
+@pytest.mark.parametrize(
+    ("schedule", "expected"),
+    [
+        ({"name": "linear", "peak": 2, "update": "epoch"}, {"name": "linear", "peak": 2, "update": "epoch"}),
+        ({"name": "cosine"}, {"name": "cosine", "warmup": 0, "update": "step"}),
+        (
+            {"name": "step", "milestones": [2]},
+            {"name": "step", "milestones": [2], "factor": 0.1, "warmup": 0, "update": "step"},
+        ),
+    ],
+)
+def test_schedules_get_the_defaults_of_their_kind(schedule, expected):
+    config = changed(f"{DIGITS}.training.schedule", schedule)
+    read_configuration(config)
+    assert config["experiments"]["digits_mlp"]["training"]["schedule"] == expected
+
+
+@pytest.mark.parametrize(
+    ("schedule", "words"),
+    [
+        ({}, ["training.schedule", "'peak' is a required property"]),
+        ({"peak": 0}, ["schedule.peak", "0"]),
+        ({"peak": 2, "warmup": 1}, ["schedule.warmup", "no such key", "peak"]),
+        ({"name": "cosine", "peak": 1}, ["schedule.peak", "no such key", "warmup"]),
+        ({"name": "step"}, ["schedule", "'milestones' is a required property"]),
+        ({"name": "step", "milestones": [1], "factor": 1}, ["schedule.factor", "1"]),
+        ({"name": "cosin"}, ["schedule.name", "'cosin'", "'linear', 'cosine', 'step'"]),
+    ],
+)
+def test_a_wrong_schedule_is_refused(schedule, words):
+    line = refusal(changed(f"{DIGITS}.training.schedule", schedule))
+    assert all(word in line for word in words), line
 
 
 @pytest.mark.parametrize(
@@ -450,6 +516,8 @@ def test_data_and_networks_get_the_defaults_of_their_kind(section, settings, exp
         ("data", {"name": "cifar10", "size": 32}, ["data.size", "no such key", "root, download"]),
         ("data", {"name": "glyphs", "training": 32}, ["data.training", "did you mean train?"]),
         ("data", {"name": "image_folder", "root": "here"}, ["data", "'size' is a required property"]),
+        ("data", {"name": "text"}, ["data", "'path' is a required property"]),
+        ("data", {"name": "text", "path": "a", "vocabulary": "words"}, ["'words'", "'characters', 'bytes'"]),
         ("data", {"name": "mnist", "validation_fraction": 1}, ["data.validation_fraction", "1"]),
         ("data", {"name": "glyphs", "train": 5}, ["data.train", "5", "10"]),
         ("data", {"root": "data"}, ["data", "'name' is a required property"]),
@@ -514,12 +582,9 @@ def refused(text, path):
     config = yaml.safe_load(text)
     try:
         refuse_repeated_keys([path])
-        validate(config, str(SCHEMA))
-        read_experiments(config)
+        read_configuration(config)
     except OnebasinError as error:
         return str(error)
-    except WorkflowError as error:
-        return explain(error.__context__)
     raise AssertionError("not refused")
 
 

@@ -14,10 +14,10 @@ from matplotlib.colors import to_hex
 from onebasin.errors import OnebasinError
 from onebasin.figures import style
 from onebasin.figures.pairwise_matrix import barrier_matrix
-from onebasin.registry import builtins
-from onebasin.tables.collect import COLUMNS
+from onebasin.registry import entries
+from onebasin.tables.record import table
 
-FIGURES = builtins("figure")
+FIGURES = entries("figure")
 
 PARENTS = 0.11
 # loss added by each further model
@@ -82,7 +82,7 @@ def _history(random, seeds, epochs=12):
         for epoch in range(1, epochs + 1):
             losses = [level + 2 * np.exp(-epoch / 3) * random.lognormal(0, 0.1) for level in (0.02, 0.1)]
             rows.append(("toy", seed, epoch, 0.1, losses[0], _accuracy(losses[0]), losses[1], _accuracy(losses[1])))
-    return pd.DataFrame(rows, columns=COLUMNS["history"])
+    return pd.DataFrame(rows, columns=list(table("history").columns))
 
 
 def _accuracy(loss):
@@ -253,7 +253,7 @@ def test_every_axis_has_a_name_and_every_quantity_a_unit(drawn, name):
     figure = drawn[name]
     assert all(is_named(figure, axes) for axes in panels_of(figure))
     words = [word for word in words_of(figure) if any(what in word for what in ("loss", "accuracy", "distance"))]
-    assert words or FIGURES[name].get("analysis")  # singular values and alignment have no unit
+    assert words or "Why" in FIGURES[name].get("group", "")  # singular values and alignment have no unit
     assert all(any(unit in word for unit in ("(nats)", "(%)", "norm)")) for word in words)
 
 

@@ -1,13 +1,12 @@
 import os
 import stat
 
-import pandas as pd
 import pytest
 import torch
 
 from onebasin.errors import OnebasinError
 from onebasin.storage import artifacts
-from onebasin.storage.files import read_sealed, remove_leftovers, replacing, write_sealed, write_sealed_row, write_text
+from onebasin.storage.files import remove_leftovers, replacing, write_text
 
 
 def test_text_is_written_as_utf_8_with_unix_line_ends(tmp_path):
@@ -113,10 +112,3 @@ def test_files_have_the_mode_that_the_umask_gives_whatever_writes_them(tmp_path,
     finally:
         os.umask(before)
     assert [stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()] == [mode] * 2
-
-
-def test_a_sealed_row_is_what_a_frame_of_one_row_would_be(tmp_path):
-    row = {"method": "ste", "count": 3, "seconds": 1 / 3, "steps": None, "memory": float("nan"), "note": 'a, "b"'}
-    write_sealed_row(row, tmp_path / "row.csv")
-    write_sealed(pd.DataFrame([row]), tmp_path / "frame.csv")
-    assert read_sealed(tmp_path / "row.csv") == read_sealed(tmp_path / "frame.csv")

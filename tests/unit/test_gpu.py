@@ -7,8 +7,9 @@ from dataclasses import replace
 import pytest
 import torch
 from networks_for_tests import coincide, like, permuted_copies, spec_of
+from torch import nn
 
-from onebasin.data import Data, digits, make_data
+from onebasin.data import Data, Split, digits, make_data
 from onebasin.machine.jobs import prepare_torch
 from onebasin.matching.search import run_search
 from onebasin.matching.weight import weight_matching
@@ -25,7 +26,7 @@ from onebasin.measures.sharpness.measure import Sharpness
 from onebasin.measures.singular import decompose, singular_values
 from onebasin.measures.taylor import taylor_estimates
 from onebasin.measures.truncation import truncation_barriers
-from onebasin.merging.average import merge, permuted_models
+from onebasin.merging.average import aligned_models, merge
 from onebasin.merging.recalibration import Recalibration
 from onebasin.models.stack import Models
 from onebasin.networks.build import new_network
@@ -33,7 +34,7 @@ from onebasin.parameters import one
 from onebasin.registry import resolve
 from onebasin.seeding import generator
 from onebasin.storage import artifacts
-from onebasin.symmetry.permutations import Permutations, load_permutations, save_permutations
+from onebasin.symmetry.alignment import Alignment, load_alignment, save_alignment
 from onebasin.symmetry.spec import Spec
 from onebasin.training import run as training
 from onebasin.training.run import train
@@ -99,7 +100,7 @@ def spec_for(network: str) -> Spec:
     return spec_of(on_cpu(network))
 
 
-def search(network: str, method: str) -> Permutations:
+def search(network: str, method: str) -> Alignment:
     function, settings = resolve("method", method), METHODS[method]
     return run_search(function, method, trained(network), spec_for(network), data_for(network), settings, 0, 0)
 
@@ -169,9 +170,9 @@ def test_data_stay_on_the_device_while_a_network_trains(network):
 @pytest.mark.parametrize("method", METHODS)
 def test_a_search_again_gives_the_same_permutations(network, method):
     first, again = search(network, method), search(network, method)
-    assert equal(first.indices, again.indices)
-    assert {index.device.type for index in first.indices.values()} == {GPU}
-    for name, index in first.indices.items():
+    assert equal(first.elements, again.elements)
+    assert {index.device.type for index in first.elements.values()} == {GPU}
+    for name, index in first.elements.items():
         assert torch.equal(index.sort(dim=1).values.cpu(), torch.arange(index.shape[1]).expand(3, -1)), name
 
 
@@ -183,7 +184,7 @@ def test_a_search_finds_what_it_finds_on_the_cpu(network):
     cpu = on_cpu(network).first(2)
 
     def spread(models, found):
-        both = permuted_models(models, spec, found).weights
+        both = aligned_models(models, spec, found).weights
         return sum(float((t[0] - t[1]).double().square().sum()) for t in both.values())
 
     settings = METHODS["weight_matching"]
@@ -198,15 +199,15 @@ def test_planted_permutations_are_found(network):
     stack, planted = permuted_copies(on_cpu(network)[0], spec, 3)
     models = like(trained(network), {name: tensor.to(GPU) for name, tensor in stack.items()})
     found = weight_matching(models, spec, None, METHODS["weight_matching"], generator("gpu", device=GPU))
-    assert coincide(planted, {name: index.cpu() for name, index in found.indices.items()})
+    assert coincide(planted, {name: index.cpu() for name, index in found.elements.items()})
 
 
 @on_networks
 def test_permutations_of_a_file_are_for_models_on_any_device(network, tmp_path):
     models, spec, found = trained(network), spec_for(network), search(network, "weight_matching")
-    save_permutations(tmp_path / "p.safetensors", found, models=models.seeds, method="weight_matching", trial=0)
-    read = load_permutations(tmp_path / "p.safetensors", spec, models.seeds)
-    assert equal(permuted_models(models, spec, read).parameters, permuted_models(models, spec, found).parameters)
+    save_alignment(tmp_path / "p.safetensors", found, models=models.seeds, method="weight_matching", trial=0)
+    read = load_alignment(tmp_path / "p.safetensors", spec, models.seeds)
+    assert equal(aligned_models(models, spec, read).parameters, aligned_models(models, spec, found).parameters)
 
 
 @on_networks
@@ -219,7 +220,7 @@ def test_measures_are_those_of_the_cpu(network):
         split = data.test.first(60)
         recalibrate = Recalibration(models.network, data.train, RECALIBRATION)
         merged = merge(models, spec, found, recalibrate)
-        permuted = permuted_models(models, spec, found)
+        permuted = aligned_models(models, spec, found)
         parts = [decompose(one(models.weights, model)) for model in range(3)]
         tables = {
             "merged": evaluate_merged(models, merged, data),
@@ -285,3 +286,37 @@ def test_what_is_written_is_on_the_cpu(tmp_path):
     artifacts.save(tmp_path / "model", "model", models[0])
     read = artifacts.load(tmp_path / "model", "model")
     assert equal(read.tensors, {name: tensor.cpu() for name, tensor in models[0].items()})
+
+
+class Words(nn.Module):
+    """Tells the next token from this one, with dropout on the GPU and a draw on the host."""
+
+    def __init__(self, classes):
+        super().__init__()
+        self.embedding, self.hidden = nn.Embedding(classes, 16), nn.Linear(16, 32)
+        self.dropout, self.head = nn.Dropout(0.3), nn.Linear(32, classes)
+
+    def forward(self, tokens):
+        scale = 1 + float(torch.rand(1)) if self.training else 1.5
+        return self.head(self.dropout(self.hidden(self.embedding(tokens)).relu() * scale)).transpose(1, 2)
+
+
+def words(classes):
+    return Words(classes)
+
+
+def test_tokens_are_trained_on_with_dropout_to_the_same_bytes_killed_or_not(tmp_path):
+    draws = torch.Generator().manual_seed(0)
+    tokens = torch.randint(20, (300, 13), generator=draws)
+    split = Split(tokens[:, :-1].contiguous(), tokens[:, 1:].contiguous())
+    data, network = Data(split, split, 20).to(GPU), {"name": "test_gpu:words"}
+    settings = {**TRAINING["mlp"], "optimizer": "adamw", "clip": 1.0, "epochs": 3, "save_every": 1}
+    before = torch.cuda.get_rng_state()
+    whole, _ = train(network, data, settings, [0, 1], root=0)
+    assert torch.equal(torch.cuda.get_rng_state(), before)
+    run, state = training._Run(network, data, settings, 1, 0), tmp_path / "seed-1.safetensors"
+    run.train_epoch()
+    run.save(state, "key")
+    torch.cuda.manual_seed(3)
+    again, _ = train(network, data, settings, [1], 0, [state], "key")
+    assert equal(again[0], whole[1])

@@ -19,7 +19,7 @@ from onebasin.data import Data, Split, load_data, save_data
 from onebasin.errors import OnebasinError
 from onebasin.storage import artifacts
 from onebasin.storage.files import write_text
-from onebasin.symmetry.permutations import Permutations, load_permutations, save_permutations
+from onebasin.symmetry.alignment import Alignment, load_alignment, save_alignment
 from onebasin.symmetry.spec import Axis, Group, Spec, load_spec, save_spec
 from onebasin.tables.collect import read_csv
 
@@ -173,7 +173,7 @@ READERS = {
     "artifact": read_model,
     "data": load_data,
     "symmetries": load_spec,
-    "permutations": lambda path: load_permutations(path, SPEC, (0, 1)),
+    "permutations": lambda path: load_alignment(path, SPEC, (0, 1)),
     "table": lambda path: read_csv(path, "merged"),
 }
 
@@ -326,7 +326,7 @@ WHOLE = {
     "data": written(lambda path: save_data(path, Data(IMAGES, IMAGES, classes=2))),
     "symmetries": written(lambda path: save_spec(path, SPEC, network={"name": "mlp"})),
     "permutations": written(
-        lambda path: save_permutations(path, Permutations({"1": torch.arange(4).expand(2, 4)}), models=[0, 1])
+        lambda path: save_alignment(path, Alignment({"1": torch.arange(4).expand(2, 4)}), models=[0, 1])
     ),
 }
 

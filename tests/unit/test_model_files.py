@@ -13,7 +13,9 @@ from torch import nn
 
 from onebasin import seeding
 from onebasin.errors import OnebasinError
-from onebasin.models.checkpoints import fitted, origin, read_model_file
+from onebasin.models.checkpoints import fitted, load_models, origin, read_model_file, save_model
+from onebasin.models.stack import Models
+from onebasin.parameters import stacked
 from onebasin.storage import artifacts
 
 
@@ -259,3 +261,37 @@ def test_the_origin_of_a_checkpoint_is_its_path_and_its_files_checksum(tmp_path)
         "source": str(tmp_path / "model.pt"),
         "sha256": hashlib.sha256(b"anything").hexdigest(),
     }
+
+
+# What a checkpoint says of the inputs
+
+MLP = {"name": "mlp", "width": 2, "depth": 1}
+
+
+def mlp_for(kind):
+    tensors = {name: torch.zeros(shape) for name, shape in (("1.weight", (2, 3)), ("1.bias", (2,)))}
+    tensors |= {name: torch.zeros(shape) for name, shape in (("3.weight", (4, 2)), ("3.bias", (4,)))}
+    return Models(nn.Identity(), stacked([tensors]), (0,), (3,), kind)
+
+
+def test_a_checkpoint_of_a_network_for_numbers_says_nothing_of_the_type_of_its_inputs(tmp_path):
+    save_model(tmp_path / "seed-0.safetensors", mlp_for(torch.float32), 0, 4, {})
+    facts = artifacts.load(tmp_path / "seed-0.safetensors", "model").facts
+    assert sorted(facts) == ["classes", "input_shape", "recipe", "seed"]
+    assert load_models([tmp_path / "seed-0.safetensors"], MLP).input_type == torch.float32
+
+
+def test_a_checkpoint_of_a_network_for_tokens_says_so(tmp_path):
+    save_model(tmp_path / "seed-0.safetensors", mlp_for(torch.int64), 0, 4, {})
+    assert artifacts.load(tmp_path / "seed-0.safetensors", "model").facts["input_type"] == "int64"
+    assert load_models([tmp_path / "seed-0.safetensors"], MLP).input_type == torch.int64
+
+
+@pytest.mark.parametrize("kind", ["load", "no such", 3, None])
+def test_a_type_of_inputs_that_is_none_is_refused(tmp_path, kind):
+    path = tmp_path / "seed-0.safetensors"
+    facts = {"seed": 0, "input_shape": [3], "classes": 4, "recipe": {}, "input_type": kind}
+    artifacts.save(path, "model", mlp_for(torch.float32)[0], **facts)
+    with pytest.raises(OnebasinError, match="is no type of tensors") as caught:
+        load_models([path], MLP)
+    assert len(str(caught.value).splitlines()) == 1

@@ -5,14 +5,14 @@ from torch import nn
 
 from onebasin import seeding
 from onebasin.data import Split
-from onebasin.merging.average import merge, permuted_models
+from onebasin.merging.average import aligned_models, merge
 from onebasin.merging.recalibration import BATCH, Recalibration, output_statistics, recompute, repair
 from onebasin.models.objective import forward
 from onebasin.models.stack import Models, initial
 from onebasin.networks.build import new_network
 from onebasin.parameters import mean, stacked
-from onebasin.symmetry.apply import random_permutations
-from onebasin.symmetry.permutations import Permutations
+from onebasin.symmetry.alignment import Alignment
+from onebasin.symmetry.apply import random_elements
 from onebasin.symmetry.spec import Axis, Group, Spec
 
 SHAPE = (3, 8, 8)
@@ -152,18 +152,16 @@ def test_repairing_a_model_by_its_own_statistics_changes_nothing_of_its_function
 def test_permuting_then_recalibrating_is_recalibrating_then_permuting(method, norm, spec):
     models = two_models(norm)
     recalibrate = Recalibration(models.network, SPLIT, {"method": method})
-    common = {name: index.expand(2, -1) for name, index in random_permutations(spec, 1, stream("common")).items()}
+    common = {name: index.expand(2, -1) for name, index in random_elements(spec, 1, stream("common")).items()}
     recalibrated = merge(
         models,
         spec,
-        Permutations({name: torch.arange(i.shape[1]).repeat(2, 1) for name, i in common.items()}),
+        Alignment({name: torch.arange(i.shape[1]).repeat(2, 1) for name, i in common.items()}),
         recalibrate,
     )
-    permuted_first = merge(models, spec, Permutations(common), recalibrate)
+    permuted_first = merge(models, spec, Alignment(common), recalibrate)
     one = like(models, {name: tensor[None] for name, tensor in recalibrated.items()}, (0,))
-    recalibrated_first = permuted_models(one, spec, Permutations({name: index[:1] for name, index in common.items()}))[
-        0
-    ]
+    recalibrated_first = aligned_models(one, spec, Alignment({name: index[:1] for name, index in common.items()}))[0]
     close(permuted_first, recalibrated_first, rtol=1e-4, atol=1e-5)
 
 

@@ -16,7 +16,7 @@ from onebasin.matching.c2m3 import c2m3
 from onebasin.matching.weight import weight_matching
 from onebasin.models.stack import Models
 from onebasin.parameters import mean
-from onebasin.symmetry.apply import permute_stack
+from onebasin.symmetry.apply import act_on_stack
 from onebasin.symmetry.tracing.trace import trace
 
 SETTINGS = {
@@ -82,7 +82,7 @@ def planted_copies(name, count):
 def search_by(search, models, name):
     _, inputs, spec = traced(name)
     split = Split(inputs, torch.zeros(len(inputs)))
-    return search(models, spec, Data(split, split, classes=3), SETTINGS[search], stream("search")).indices
+    return search(models, spec, Data(split, split, classes=3), SETTINGS[search], stream("search")).elements
 
 
 @pytest.mark.parametrize(("search", "name"), CASES)
@@ -91,7 +91,7 @@ def test_a_planted_permutation_is_found_on_every_architecture(search, name):
     models, original, planted = planted_copies(name, count=2)
     found = search_by(search, models, name)
     assert coincide(planted, found)
-    average = mean(permute_stack(models.parameters, spec, found))
+    average = mean(act_on_stack(models.parameters, spec, found))
     torch.testing.assert_close(outputs(network, average, inputs[:2]), outputs(network, original, inputs[:2]))
     if search is activation_matching:
         models, _, planted = planted_copies(name, count=3)

@@ -1,10 +1,13 @@
+import re
+import subprocess
+import sys
+
 import pytest
 
 from onebasin.errors import OnebasinError
-from onebasin.registry import builtins, function_of, resolve
+from onebasin.registry import KINDS, VARIABLE, entries, function_of, resolve, use
 
-KINDS = ["data", "network", "method", "figure"]
-BUILTINS = [(kind, name) for kind in KINDS for name in builtins(kind)]
+BUILTINS = [(kind, name) for kind in KINDS for name, entry in entries(kind).items() if "function" in entry]
 
 
 @pytest.fixture
@@ -33,7 +36,8 @@ def refusal(kind, name):
 def test_every_built_in_is_found(kind, name):
     found = resolve(kind, name)
     assert callable(found)
-    assert found.__name__ == name
+    module, _, attribute = function_of(kind, name).partition(":")
+    assert getattr(sys.modules[module], attribute) is found
 
 
 def test_a_users_callable_is_found_by_module_and_name(own_module):
@@ -49,7 +53,7 @@ def test_a_built_in_can_be_named_in_full():
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_unknown_name_is_refused_with_the_known_ones(kind):
     message = refusal(kind, "unheard_of")
-    assert all(name in message for name in builtins(kind))
+    assert all(name in message for name in entries(kind))
     assert "package.module:callable" in message
 
 
@@ -84,3 +88,56 @@ def test_a_fault_inside_a_users_module_is_not_taken_for_a_missing_callable(own_m
 def test_finding_where_a_built_in_is_imports_nothing(monkeypatch):
     monkeypatch.setattr("importlib.import_module", lambda name: pytest.fail(f"imported {name}"))
     assert function_of("method", "ste_mm") == "onebasin.matching.ste_mm:ste_mm"
+
+
+# Entries of one's own
+
+
+@pytest.fixture
+def own_file(tmp_path, monkeypatch):
+    """A function that writes a registry file and uses it, for the test alone."""
+    monkeypatch.setenv(VARIABLE, "")
+
+    def write(text):
+        path = tmp_path / "own.toml"
+        path.write_text(text)
+        use([path])
+        return path
+
+    return write
+
+
+def test_entries_of_ones_own_come_behind_the_built_in_ones(own_file):
+    own_file('[network.mine]\nfunction = "my_networks:mine"\n[network.mine.settings]\nwidth = { type = "integer" }\n')
+    assert list(entries("network"))[-1] == "mine"
+    assert function_of("network", "mine") == "my_networks:mine"
+    assert "mine" not in entries("data")
+
+
+def test_processes_that_are_started_know_them(own_file):
+    path = own_file('[method.mine]\nfunction = "my_methods:mine"\n')
+    program = "from onebasin.registry import function_of; print(function_of('method', 'mine'))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=path.parent)
+    assert done.stdout.strip() == "my_methods:mine"
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("[network.mlp]\nfunction = 'a:b'", "network.mlp: there is a network of that name already"),
+        ("[network.mine]\nfunction = 'mine'", 'write function = "package.module:callable"'),
+        ("[network.mine]\nwidth = 3", 'write function = "package.module:callable"'),
+        ("[networks.mine]\nfunction = 'a:b'", "networks: no kind of entry"),
+        ("[network.mine", "not TOML"),
+    ],
+)
+def test_a_wrong_file_is_refused_in_one_line(own_file, text, says):
+    with pytest.raises(OnebasinError, match=re.escape(says)) as caught:
+        own_file(text)
+    assert "own.toml" in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_an_absent_file_is_refused(own_file, tmp_path):
+    with pytest.raises(OnebasinError, match=r"registry: .*none\.toml: cannot be read"):
+        use([tmp_path / "none.toml"])

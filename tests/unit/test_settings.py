@@ -1,14 +1,10 @@
 """Settings outside a configuration file are those of its schema."""
 
-from pathlib import Path
-
 import pytest
-import yaml
 
-from onebasin.config import settings
+from onebasin.config.schema import default_of, schema
 from onebasin.config.settings import (
     data_settings,
-    default_of,
     method_settings,
     needs_data,
     network_settings,
@@ -17,9 +13,7 @@ from onebasin.config.settings import (
     stage_settings,
 )
 from onebasin.errors import OnebasinError
-from onebasin.registry import builtins
-
-SCHEMA = Path(__file__).parents[2] / "workflow" / "onebasin" / "config" / "schema.yaml"
+from onebasin.registry import entries
 
 
 def refusal(function, *arguments):
@@ -29,14 +23,11 @@ def refusal(function, *arguments):
     return str(caught.value)
 
 
-def test_the_librarys_schema_is_the_workflows():
-    assert settings.SCHEMA.resolve() == SCHEMA
-
-
-@pytest.mark.parametrize("method", builtins("method"))
+@pytest.mark.parametrize("method", entries("method"))
 def test_a_method_has_the_schemas_defaults(method):
-    properties = yaml.safe_load(SCHEMA.read_text())["$defs"]["methods"]["properties"][method].get("properties", {})
-    assert method_settings(method, {}) == {k: own["default"] for k, own in properties.items() if "default" in own}
+    properties, defs = entries("method")[method].get("settings", {}), schema()["$defs"]
+    whole = {key: own | defs.get(own.get("$ref", "").removeprefix("#/$defs/"), {}) for key, own in properties.items()}
+    assert method_settings(method, {}) == {key: own["default"] for key, own in whole.items() if "default" in own}
 
 
 def test_what_is_given_stands_and_the_rest_is_completed():

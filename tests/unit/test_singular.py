@@ -8,7 +8,7 @@ from torch.nn import functional as F
 from onebasin.measures.responses import responses
 from onebasin.measures.singular import decompose, layer_of
 from onebasin.parameters import one
-from onebasin.symmetry.apply import permute, random_permutations
+from onebasin.symmetry.apply import act, random_elements
 
 MAKERS = {"mlp": lambda: random_mlps(1, dtype=torch.float64), "convolutions": lambda: random_convolutions(1)}
 
@@ -35,8 +35,8 @@ def test_fewer_directions_are_the_nearest_matrix_of_that_rank(models):
 
 def test_a_permuted_decomposition_is_that_of_the_permuted_model(models):
     spec, weights = spec_of(models), one(models.weights, 0)
-    indices = one(random_permutations(spec, 1, stream("permutations")), 0)
-    permuted = permute(weights, spec, indices)
+    indices = one(random_elements(spec, 1, stream("permutations")), 0)
+    permuted = act(weights, spec, indices)
     for name, part in decompose(weights).items():
         moved = part.permuted(name, spec, indices)
         torch.testing.assert_close(moved.truncated(len(moved.singular_values)), permuted[name])

@@ -31,8 +31,8 @@ from onebasin.merging.average import merge
 from onebasin.models.objective import forward, measure
 from onebasin.models.stack import Models
 from onebasin.parameters import combine, one
-from onebasin.symmetry.apply import permute_stack, random_permutations
-from onebasin.symmetry.permutations import check_indices
+from onebasin.symmetry.alignment import check_elements
+from onebasin.symmetry.apply import act_on_stack, random_elements
 
 SETTINGS = {"epochs": 2, "batch": 10, "lr": 0.001, "weights": "random", "first_sweep": "signal", "warm_start": True}
 DIGITS = {**SETTINGS, "epochs": 3, "batch": 50}
@@ -68,10 +68,10 @@ def problem():
     """Four models, the last three permuted at random, targets, and data; in float64."""
     models = random_mlps(4, dtype=torch.float64)
     spec = spec_of(models)
-    permuted = permute_stack(
+    permuted = act_on_stack(
         {name: tensor[1:] for name, tensor in models.parameters.items()},
         spec,
-        random_permutations(spec, 3, stream("permutations")),
+        random_elements(spec, 3, stream("permutations")),
     )
     draws = stream("latents")
     latents = {n: torch.randn(t.shape, generator=draws, dtype=torch.float64) for n, t in permuted.items()}
@@ -184,7 +184,7 @@ def hidden_pair():
 def test_the_first_step_of_a_search_of_two_hidden_units_is_the_one_worked_out_by_hand(first_step, method):
     found = run(method, hidden_pair(), ONE_IMAGE, {**SETTINGS, "epochs": 1, "weights": "equal", "lr": 0.25})
     # (1, 1/2) is nearest to (1, 1) and (-3, 3/2) to (-3, 1): the second's units change places
-    assert found.indices["1"].tolist() == [[0, 1], [1, 0]]
+    assert found.elements["1"].tolist() == [[0, 1], [1, 0]]
     # with W2 = [[1, 1/2], [-3, 3/2]] and V2 = [[1, 1/2], [-1/2, 2]] the midpoint is
     # W = [[1, 3/4], [-3, 5/4]], W x = (5/2, -1/2), h = relu(W x) = (5/2, 0)
     # V = [[1, 1/4], [-1/4, 2]], V h = (5/2, -5/8)
@@ -210,14 +210,14 @@ def reference_ste_mm(models, spec, data, settings, generator):
         for batch in batches(len(data.train), settings["batch"], generator):
             latents = {name: torch.stack([target[name] for target in targets]) for name in source}
             matcher.match({name: tensor.detach() for name, tensor in latents.items()}, source, range(count - 1))
-            permuted = permute_stack(source, spec, matcher.indices)
+            permuted = act_on_stack(source, spec, matcher.elements)
             weights = convex_weights(count, settings["weights"], generator)
             combination = straight_through_combination(models, permuted, latents, weights)
             optimizer.zero_grad()
             logits = forward(models.network, combination, data.train.inputs[batch])
             F.cross_entropy(logits, data.train.targets[batch]).backward()
             optimizer.step()
-    return matcher.indices
+    return matcher.elements
 
 
 @pytest.mark.parametrize("weights", ["random", "equal"])
@@ -227,16 +227,16 @@ def test_ste_mm_is_the_published_algorithm_run_with_autograd(weights):
     found = run("ste_mm", models, data, settings)
     expected = reference_ste_mm(models, spec_of(models), data, settings, stream("search", 0))
     one_step = run("ste_mm", models, data, {**settings, "epochs": 1, "batch": 24})
-    assert same({name: index[1:] for name, index in found.indices.items()}, expected)
-    assert not same(found.indices, one_step.indices)  # the targets moved far enough to matter
+    assert same({name: index[1:] for name, index in found.elements.items()}, expected)
+    assert not same(found.elements, one_step.elements)  # the targets moved far enough to matter
 
 
 def test_ste_of_two_models_is_ste_mm_at_the_midpoint():
     models, data = random_mlps(2, widths=(12, 10)), random_data()
     settings = {**SETTINGS, "epochs": 10, "lr": 0.02, "weights": "equal"}
     found = run("ste", models, data, settings)
-    assert same(found.indices, run("ste_mm", models, data, settings).indices)
-    assert not same(found.indices, run("ste", models, data, {**settings, "epochs": 1, "batch": 24}).indices)
+    assert same(found.elements, run("ste_mm", models, data, settings).elements)
+    assert not same(found.elements, run("ste", models, data, {**settings, "epochs": 1, "batch": 24}).elements)
 
 
 # weights
@@ -279,8 +279,8 @@ def test_random_weights_are_uniform_draws_divided_by_their_sum():
 def test_the_first_model_stays_and_the_others_get_valid_permutations(method):
     models = random_mlps(4)
     found = run(method, models, random_data())
-    check_indices(found.indices, spec_of(models), 4, method)
-    for index in found.indices.values():
+    check_elements(found.elements, spec_of(models), 4, method)
+    for index in found.elements.values():
         identity = torch.arange(index.shape[1])
         assert torch.equal(index[0], identity)
         assert not any(torch.equal(row, identity) for row in index[1:])
@@ -294,9 +294,9 @@ def test_a_search_depends_on_its_generator_and_on_nothing_else(method):
     found = run(method, models, data, settings)
     torch.manual_seed(2)
     again = run(method, models, data, settings)
-    assert same(found.indices, again.indices)
+    assert same(found.elements, again.elements)
     assert found.work == again.work
-    assert not all(same(found.indices, run(method, models, data, settings, key).indices) for key in range(1, 4))
+    assert not all(same(found.elements, run(method, models, data, settings, key).elements) for key in range(1, 4))
 
 
 @pytest.mark.parametrize("method", SEARCHES)
@@ -320,7 +320,7 @@ def test_ste_of_fewer_models_is_the_beginning_of_ste_of_more():
     models, data = trained_mlps(count=4, width=16, depth=2, epochs=3), few_digits()
     found = run("ste", models, data, DIGITS)
     for count in (2, 3):
-        assert same(run("ste", models.first(count), data, DIGITS).indices, found.first(count).indices)
+        assert same(run("ste", models.first(count), data, DIGITS).elements, found.first(count).elements)
 
 
 @pytest.mark.parametrize("method", SEARCHES)
@@ -331,7 +331,7 @@ def test_permuted_copies_of_one_model_are_brought_back_and_merge_to_it(method, c
     stack, planted = permuted_copies(models[0], spec, count)
     copies = like(models, stack)
     found = run(method, copies, data, DIGITS)
-    assert coincide(planted, found.indices)
+    assert coincide(planted, found.elements)
     for split in (data.train, data.test):
         merged = measure(models.network, merge(copies, spec, found), split)
         assert merged == pytest.approx(measure(models.network, models[0], split), rel=1e-5)
@@ -360,5 +360,5 @@ def test_ste_mm_merges_several_models_better_the_longer_it_searches():
 def test_naive_leaves_every_model_as_it_is():
     models = random_mlps(3)
     found = naive(models, spec_of(models), random_data(), {}, stream("search"))
-    assert same(permute_stack(models.parameters, spec_of(models), found.indices), models.parameters)
+    assert same(act_on_stack(models.parameters, spec_of(models), found.elements), models.parameters)
     assert found.work == {"steps": 0, "assignments": 0, "row_scans": 0}

@@ -14,17 +14,17 @@ from onebasin.models.stack import initial
 from onebasin.networks.mlp import mlp
 from onebasin.parameters import stacked
 from onebasin.storage import artifacts
+from onebasin.symmetry.alignment import Alignment, check_elements, load_alignment, save_alignment
 from onebasin.symmetry.apply import (
+    act,
+    act_on_stack,
+    act_on_tensor,
     compose,
     identity,
     invert,
-    permute,
-    permute_stack,
-    permute_tensor,
-    random_permutations,
+    random_elements,
 )
 from onebasin.symmetry.check import check
-from onebasin.symmetry.permutations import Permutations, check_indices, load_permutations, save_permutations
 from onebasin.symmetry.spec import Axis, Group, Spec
 from onebasin.symmetry.tracing.trace import trace
 
@@ -121,14 +121,14 @@ def test_an_activation_may_be_used_twice():
 def test_permuting_hidden_units_leaves_the_function_unchanged(sizes, activation, bias, seed):
     network = layered(*sizes, activation=activation, bias=bias, seed=seed)
     spec, images = spec_of(network), inputs_of(network)
-    permuted = permute(initial(network), spec, of_one(random_permutations(spec, 1, stream(seed))))
+    permuted = act(initial(network), spec, of_one(random_elements(spec, 1, stream(seed))))
     torch.testing.assert_close(forward(network, permuted, images), network(images), rtol=1e-10, atol=1e-10)
 
 
 def test_new_unit_i_is_old_unit_p_of_i():
     network = layered(2, 3, 1)
     before, p = initial(network), torch.tensor([2, 0, 1])
-    after = permute(before, spec_of(network), {"1": p})
+    after = act(before, spec_of(network), {"1": p})
     for new, old in enumerate(p.tolist()):
         assert torch.equal(after["1.weight"][new], before["1.weight"][old])
         assert torch.equal(after["1.bias"][new], before["1.bias"][old])
@@ -139,15 +139,15 @@ def test_new_unit_i_is_old_unit_p_of_i():
 def test_an_axis_can_be_left_out():
     network = layered(3, 4, 5, 2)
     spec, tensor = spec_of(network), initial(network)["3.weight"]
-    indices = of_one(random_permutations(spec, 1, stream()))
-    assert torch.equal(permute_tensor("3.weight", tensor, spec, indices, without=1), tensor[indices["3"]])
-    assert torch.equal(permute_tensor("3.weight", tensor, spec, indices, without=0), tensor[:, indices["1"]])
+    indices = of_one(random_elements(spec, 1, stream()))
+    assert torch.equal(act_on_tensor("3.weight", tensor, spec, indices, without=1), tensor[indices["3"]])
+    assert torch.equal(act_on_tensor("3.weight", tensor, spec, indices, without=0), tensor[:, indices["1"]])
 
 
 def test_the_units_of_a_group_may_lie_in_blocks_and_come_round_again():
     axis = Axis("t", 0, offset=1, outer=2, inner=3)  # place 0 stays; then two rounds of two units of three places
     spec = Spec((Group("g", 2, (axis,)),))
-    permuted = permute({"t": torch.arange(14)}, spec, {"g": torch.tensor([1, 0])})["t"]
+    permuted = act({"t": torch.arange(14)}, spec, {"g": torch.tensor([1, 0])})["t"]
     assert permuted.tolist() == [0, 4, 5, 6, 1, 2, 3, 10, 11, 12, 7, 8, 9, 13]
 
 
@@ -155,7 +155,7 @@ def test_several_groups_may_act_on_parts_of_one_axis():
     spec = Spec((Group("a", 2, (Axis("t", 1),)), Group("b", 3, (Axis("t", 1, offset=2), Axis("t", 0)))))
     indices = {"a": torch.tensor([1, 0]), "b": torch.tensor([2, 0, 1])}
     tensor = torch.arange(15).view(3, 5)
-    permuted = permute({"t": tensor}, spec, indices)["t"]
+    permuted = act({"t": tensor}, spec, indices)["t"]
     assert torch.equal(permuted, tensor[[2, 0, 1]][:, [1, 0, 4, 2, 3]])
     assert spec.neighbours(spec.groups[0]) == {"b"}
     assert spec.neighbours(spec.groups[1]) == {"a", "b"}  # its own, through the other axis
@@ -165,17 +165,17 @@ def test_several_groups_may_act_on_parts_of_one_axis():
 def test_permuting_a_stack_permutes_each_of_its_models(sizes, models, seed):
     networks = [layered(*sizes, seed=seed + model) for model in range(models)]
     spec = spec_of(networks[0])
-    indices = random_permutations(spec, models, stream(seed))
-    together = permute_stack(stacked([initial(network) for network in networks]), spec, indices)
+    indices = random_elements(spec, models, stream(seed))
+    together = act_on_stack(stacked([initial(network) for network in networks]), spec, indices)
     for model, network in enumerate(networks):
-        alone = permute(initial(network), spec, Permutations(indices).of(model))
+        alone = act(initial(network), spec, Alignment(indices).of(model))
         assert equal({name: tensor[model] for name, tensor in together.items()}, alone)
 
 
 def test_permuting_leaves_the_original_alone():
     network = layered(3, 4, 2)
     before = {name: tensor.clone() for name, tensor in initial(network).items()}
-    permuted = permute(initial(network), spec_of(network), {"1": torch.tensor([3, 2, 1, 0])})
+    permuted = act(initial(network), spec_of(network), {"1": torch.tensor([3, 2, 1, 0])})
     permuted["3.bias"] = permuted["3.bias"] + 1
     permuted["1.weight"].zero_()
     assert equal(initial(network), before)
@@ -188,39 +188,39 @@ SPECS = st.lists(st.integers(1, 8), min_size=1, max_size=3).map(
 
 @given(spec=SPECS, models=st.integers(1, 3), seed=st.integers(0, 999))
 def test_an_inverse_undoes_its_permutation(spec, models, seed):
-    indices = random_permutations(spec, models, stream(seed))
-    assert equal(compose(indices, invert(indices)), identity(spec, models))
-    assert equal(compose(invert(indices), indices), identity(spec, models))
-    assert equal(invert(invert(indices)), indices)
+    indices = random_elements(spec, models, stream(seed))
+    assert equal(compose(spec, indices, invert(spec, indices)), identity(spec, models))
+    assert equal(compose(spec, invert(spec, indices), indices), identity(spec, models))
+    assert equal(invert(spec, invert(spec, indices)), indices)
 
 
 @given(spec=SPECS, models=st.integers(1, 3), seed=st.integers(0, 999))
 def test_composing_is_doing_one_after_the_other(spec, models, seed):
     generator = stream(seed)
-    first, then = (random_permutations(spec, models, generator) for _ in range(2))
+    first, then = (random_elements(spec, models, generator) for _ in range(2))
     stack = {axis.tensor: torch.rand(models, g.size, generator=generator) for g in spec.groups for axis in g.axes}
-    one_by_one = permute_stack(permute_stack(stack, spec, first), spec, then)
-    assert equal(permute_stack(stack, spec, compose(first, then)), one_by_one)
+    one_by_one = act_on_stack(act_on_stack(stack, spec, first), spec, then)
+    assert equal(act_on_stack(stack, spec, compose(spec, first, then)), one_by_one)
 
 
 @given(spec=SPECS, seed=st.integers(0, 999))
 def test_composing_is_associative_and_the_identity_is_neutral(spec, seed):
     generator = stream(seed)
-    a, b, c = (random_permutations(spec, 2, generator) for _ in range(3))
-    assert equal(compose(compose(a, b), c), compose(a, compose(b, c)))
-    assert equal(compose(a, identity(spec, 2)), a)
-    assert equal(compose(identity(spec, 2), a), a)
+    a, b, c = (random_elements(spec, 2, generator) for _ in range(3))
+    assert equal(compose(spec, compose(spec, a, b), c), compose(spec, a, compose(spec, b, c)))
+    assert equal(compose(spec, a, identity(spec, 2)), a)
+    assert equal(compose(spec, identity(spec, 2), a), a)
 
 
 @given(spec=SPECS, models=st.integers(1, 3), seed=st.integers(0, 999))
 def test_random_permutations_are_permutations_that_their_generator_decides(spec, models, seed):
-    indices = random_permutations(spec, models, stream(seed))
-    check_indices(indices, spec, models, "here")
-    assert equal(indices, random_permutations(spec, models, stream(seed)))
+    indices = random_elements(spec, models, stream(seed))
+    check_elements(indices, spec, models, "here")
+    assert equal(indices, random_elements(spec, models, stream(seed)))
 
 
 def test_models_get_different_random_permutations():
-    index = random_permutations(Spec((Group("g", 20, ()),)), 2, stream())["g"]
+    index = random_elements(Spec((Group("g", 20, ()),)), 2, stream())["g"]
     assert not torch.equal(index[0], index[1])
 
 
@@ -311,26 +311,26 @@ def test_a_group_that_is_too_large_is_named():
         check(network, spec, inputs_of(network), stream())
 
 
-# Permutations as an object and as an artifact
+# Alignment as an object and as an artifact
 
 SPEC = Spec((Group("1", 4, (Axis("1.weight", 0),)), Group("3", 3, (Axis("3.weight", 0),))))
 
 
 @pytest.fixture
 def permutations():
-    return Permutations(random_permutations(SPEC, 3, stream()), {"steps": 7})
+    return Alignment(random_elements(SPEC, 3, stream()), {"steps": 7})
 
 
 @pytest.fixture
 def path(tmp_path, permutations):
     path = tmp_path / "n3-t0.safetensors"
-    save_permutations(path, permutations, models=[5, 6, 9], method="ste_mm")
+    save_alignment(path, permutations, models=[5, 6, 9], method="ste_mm")
     return path
 
 
 def refusal(path, spec=SPEC, seeds=(5, 6, 9)):
     with pytest.raises(OnebasinError) as caught:
-        load_permutations(path, spec, seeds)
+        load_alignment(path, spec, seeds)
     assert str(path) in str(caught.value)
     assert len(str(caught.value).splitlines()) == 1
     return str(caught.value)
@@ -341,12 +341,12 @@ def test_permutations_are_of_so_many_models(permutations):
     assert len(permutations.first(2)) == 2
     assert equal(permutations.first(2).of(1), permutations.of(1))
     assert permutations.first(2).work == permutations.work
-    assert torch.equal(permutations.of(2)["3"], permutations.indices["3"][2])
+    assert torch.equal(permutations.of(2)["3"], permutations.elements["3"][2])
 
 
 def test_permutations_are_loaded_as_they_were_saved(path, permutations):
-    loaded = load_permutations(path, SPEC, (5, 6, 9))
-    assert equal(loaded.indices, permutations.indices)
+    loaded = load_alignment(path, SPEC, (5, 6, 9))
+    assert equal(loaded.elements, permutations.elements)
     assert loaded.work == {"steps": 7}
     assert artifacts.load(path, "permutations").facts["method"] == "ste_mm"
 
@@ -384,12 +384,12 @@ def test_permutations_of_other_sizes_are_refused(path):
 )
 def test_what_is_no_permutation_is_refused(tmp_path, permutations, index):
     path = tmp_path / "n3-t0.safetensors"
-    save_permutations(path, Permutations({**permutations.indices, "3": index}), models=[5, 6, 9])
+    save_alignment(path, Alignment({**permutations.elements, "3": index}), models=[5, 6, 9])
     assert "group 3 holds no permutations" in refusal(path)
 
 
 @pytest.mark.parametrize("facts", [{}, {"models": [5, 6, 9]}, {"work": {}}])
 def test_an_artifact_that_does_not_say_whose_permutations_it_holds_is_refused(tmp_path, permutations, facts):
     path = tmp_path / "n3-t0.safetensors"
-    artifacts.save(path, "permutations", permutations.indices, **facts)
+    artifacts.save(path, "permutations", permutations.elements, **facts)
     refusal(path)

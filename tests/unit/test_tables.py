@@ -8,9 +8,13 @@ import pandas as pd
 import pytest
 
 from onebasin.errors import OnebasinError
-from onebasin.storage.files import write_frame, write_sealed
+from onebasin.storage.files import write_frame
+from onebasin.storage.parts import read_parts, read_texts, write_parts
 from onebasin.tables import collect as tables
 from onebasin.tables import summaries
+from onebasin.tables.record import records, table
+
+SUMMARISED = [name for name, record in records().items() if record.get("words")]
 
 
 def _merged(trials: int = 3, methods: tuple[str, ...] = ("naive", "ste_mm")) -> pd.DataFrame:
@@ -22,7 +26,7 @@ def _merged(trials: int = 3, methods: tuple[str, ...] = ("naive", "ste_mm")) -> 
         for trial in range(trials)
         for split in ("train", "test")
     ]
-    return pd.DataFrame(rows, columns=tables.COLUMNS["merged"])
+    return pd.DataFrame(rows, columns=list(table("merged").columns))
 
 
 def _sharpness() -> pd.DataFrame:
@@ -32,7 +36,7 @@ def _sharpness() -> pd.DataFrame:
         for estimator in ("trace", "scaled_trace")
         for model, value in (("merged", 100.0), (10, 200.0), (9, 400.0))
     ]
-    return pd.DataFrame(rows, columns=tables.COLUMNS["sharpness"])
+    return pd.DataFrame(rows, columns=list(table("sharpness").columns))
 
 
 def _cells(text: str) -> list[str]:
@@ -47,7 +51,7 @@ def test_a_table_read_back_is_the_table_written(tmp_path: Path) -> None:
 
 def test_types_survive_columns_that_look_like_others(tmp_path: Path) -> None:
     rows = [["007", "ste", 2, 0, True, 3, 4.0, 5, 1.0, True], ["007", "ste", 2, 0, False, 3, np.nan, 5, 1.0, False]]
-    frame = tables.check(pd.DataFrame(rows, columns=tables.COLUMNS["acceleration"]), "acceleration")
+    frame = tables.check(pd.DataFrame(rows, columns=list(table("acceleration").columns)), "acceleration")
     write_frame(frame, tmp_path / "table.csv")
     again = tables.read_csv(tmp_path / "table.csv", "acceleration")
     pd.testing.assert_frame_equal(again, frame)
@@ -68,7 +72,7 @@ def test_the_order_of_the_parts_does_not_matter(tmp_path: Path) -> None:
     parts = []
     for (method, trial), part in _merged().groupby(["method", "trial"]):
         parts.append(tmp_path / f"{method}-{trial}.csv")
-        write_sealed(part, parts[-1])
+        write_parts({"merged": part}, parts[-1])
     forward = tables.collect(parts, "merged", methods=["ste_mm", "naive"])
     pd.testing.assert_frame_equal(forward, tables.collect(parts[::-1], "merged", methods=["ste_mm", "naive"]))
     assert forward["method"].unique().tolist() == ["ste_mm", "naive"]
@@ -77,21 +81,21 @@ def test_the_order_of_the_parts_does_not_matter(tmp_path: Path) -> None:
 
 
 def test_methods_without_a_place_come_last_by_name(tmp_path: Path) -> None:
-    write_sealed(_merged(methods=("b", "ste_mm", "a")), tmp_path / "part.csv")
+    write_parts({"merged": _merged(methods=("b", "ste_mm", "a"))}, tmp_path / "part.csv")
     assert tables.collect([tmp_path / "part.csv"], "merged", ["ste_mm"])["method"].unique().tolist() == [
         *("ste_mm", "a", "b")
     ]
 
 
 def test_models_are_text_with_merged_first_and_seeds_by_number(tmp_path: Path) -> None:
-    write_sealed(_sharpness(), tmp_path / "part.csv")
+    write_parts({"sharpness": _sharpness()}, tmp_path / "part.csv")
     frame = tables.collect([tmp_path / "part.csv"], "sharpness")
     assert frame["model"].unique().tolist() == ["merged", "9", "10"]
 
 
 def test_a_part_without_rows_adds_nothing(tmp_path: Path) -> None:
-    write_sealed(_merged(), tmp_path / "full.csv")
-    write_sealed(_merged()[:0], tmp_path / "none.csv")
+    write_parts({"merged": _merged()}, tmp_path / "full.csv")
+    write_parts({"merged": _merged()[:0]}, tmp_path / "none.csv")
     both = tables.collect([tmp_path / "none.csv", tmp_path / "full.csv"], "merged")
     pd.testing.assert_frame_equal(both, tables.collect([tmp_path / "full.csv"], "merged"))
     assert tables.collect([tmp_path / "none.csv"], "merged").empty
@@ -135,7 +139,7 @@ def test_a_broken_file_is_refused_in_one_line_that_names_it(tmp_path: Path, dama
 )
 def test_a_part_that_is_not_as_it_was_written_is_named(tmp_path: Path, damage) -> None:
     whole, path = tmp_path / "whole.csv", tmp_path / "part.csv"
-    write_sealed(_merged(), whole)
+    write_parts({"merged": _merged()}, whole)
     path.write_bytes(damage(whole.read_bytes().decode()).encode())
     with pytest.raises(OnebasinError, match=r"part\.csv: its rows do not match its checksum"):
         tables.collect([path], "merged")
@@ -168,7 +172,7 @@ def test_pairs_are_averaged_within_a_trial_before_trials_are_counted() -> None:
         for trial in (0, 1)
         for (a, b), barrier in {(0, 1): 1.0, (0, 2): 2.0, (1, 2): 6.0}.items()
     ]
-    frame = pd.DataFrame(rows, columns=tables.KEYS["pairwise"] + ["barrier_loss", "barrier_accuracy"])
+    frame = pd.DataFrame(rows, columns=list(table("pairwise").columns))
     row = summaries.summarise(frame, "pairwise").iloc[0]
     assert (row["barrier_loss_mean"], row["trials"]) == (8.0, 2)
     assert row["barrier_loss_sd"] == pytest.approx(np.std([3.0, 13.0], ddof=1))
@@ -229,7 +233,7 @@ def test_roles_and_warm_starts_stand_side_by_side(tmp_path: Path) -> None:
     assert _cells(sharpness)[-4:] == ["ste_mm", "2", "100 ± 1", "300 ± 1"]
     assert sharpness.count("## ") == 2
     rows = [["digits", "ste_mm", 5, 0, warm, 9, 9, scans, 1.0, True] for warm, scans in ((True, 10), (False, 50))]
-    summary = summaries.summarise(pd.DataFrame(rows, columns=tables.COLUMNS["acceleration"]), "acceleration")
+    summary = summaries.summarise(pd.DataFrame(rows, columns=list(table("acceleration").columns)), "acceleration")
     summaries.write_markdown(summary, "acceleration", tmp_path / "acceleration.md", ["row_scans"])
     assert _cells((tmp_path / "acceleration.md").read_text())[2:4] == ["row scans, warm start", "row scans, cold start"]
 
@@ -240,7 +244,7 @@ def test_a_cutoff_has_a_row_of_its_own(tmp_path: Path) -> None:
         for trial in (0, 1)
         for gamma, share, barrier in ((0.0, 1.0, 0.1), (0.5, 0.05, 0.2))
     ]
-    summary = summaries.summarise(pd.DataFrame(rows, columns=tables.COLUMNS["truncation"]), "truncation")
+    summary = summaries.summarise(pd.DataFrame(rows, columns=list(table("truncation").columns)), "truncation")
     summaries.write_markdown(summary, "truncation", tmp_path / "truncation.md", ["kept_share", "barrier_loss"])
     cells = _cells((tmp_path / "truncation.md").read_text())
     assert cells[:5] == ["method (n = 2)", "count", "gamma", "kept share (%)", "barrier loss"]
@@ -250,7 +254,8 @@ def test_a_cutoff_has_a_row_of_its_own(tmp_path: Path) -> None:
 def test_layers_stay_in_the_order_of_the_network_and_ranks_are_numbers(tmp_path: Path) -> None:
     for model in (10, 9):
         rows = [["digits", 0, model, layer, rank, 1.0] for layer in ("stem", "block10", "block2") for rank in (1, 0)]
-        write_sealed(pd.DataFrame(rows, columns=tables.COLUMNS["singular_values"]), tmp_path / f"{model}.csv")
+        part = pd.DataFrame(rows, columns=list(table("singular_values").columns))
+        write_parts({"singular_values": part}, tmp_path / f"{model}.csv")
     frame = tables.collect([tmp_path / "10.csv", tmp_path / "9.csv"], "singular_values")
     assert frame["model"].tolist() == ["9"] * 6 + ["10"] * 6
     assert frame["layer"].tolist() == [layer for layer in ("stem", "block10", "block2") for _ in (0, 1)] * 2
@@ -258,8 +263,8 @@ def test_layers_stay_in_the_order_of_the_network_and_ranks_are_numbers(tmp_path:
 
 
 def test_every_summarised_table_can_be_set_even_without_rows(tmp_path: Path) -> None:
-    for name in summaries.QUANTITIES:
-        summary = summaries.summarise(pd.DataFrame(columns=tables.COLUMNS[name]), name)
+    for name in SUMMARISED:
+        summary = summaries.summarise(pd.DataFrame(columns=list(table(name).columns)), name)
         summaries.write_markdown(summary, name, tmp_path / "none.md")
         summaries.write_latex(summary, name, tmp_path / "none.tex")
         assert (tmp_path / "none.md").read_text() == "No data.\n"
@@ -268,3 +273,61 @@ def test_every_summarised_table_can_be_set_even_without_rows(tmp_path: Path) -> 
 def test_an_unknown_quantity_is_refused(tmp_path: Path) -> None:
     with pytest.raises(OnebasinError, match="no quantity speed"):
         summaries.write_markdown(summaries.summarise(_merged(), "merged"), "merged", tmp_path / "table.md", ["speed"])
+
+
+# Parts
+
+
+def test_a_file_of_parts_holds_each_table_as_it_was(tmp_path: Path) -> None:
+    write_parts({"merged": _merged(), "sharpness": _sharpness(), "timing": _merged()[:0]}, tmp_path / "parts.csv")
+    found = read_parts(tmp_path / "parts.csv")
+    assert list(found) == ["merged", "sharpness", "timing"]
+    pd.testing.assert_frame_equal(found["merged"], _merged().round(9), rtol=1e-8)
+    assert len(found["sharpness"]) == len(_sharpness())
+    assert found["timing"].empty
+    collected = tables.collect([tmp_path / "parts.csv"], "sharpness")
+    assert len(collected) == len(_sharpness())
+
+
+def test_a_part_that_lacks_the_table_is_named(tmp_path: Path) -> None:
+    write_parts({"merged": _merged()}, tmp_path / "parts.csv")
+    with pytest.raises(OnebasinError, match=r"parts\.csv: has no table sharpness"):
+        tables.collect([tmp_path / "parts.csv"], "sharpness")
+
+
+def test_a_row_is_written_as_a_frame_of_one_row_would_be(tmp_path: Path) -> None:
+    row = {"method": "ste", "count": 3, "seconds": 1 / 3, "steps": None, "memory": float("nan"), "note": 'a, "b"'}
+    write_parts({"timing": row}, tmp_path / "row.csv")
+    write_parts({"timing": pd.DataFrame([row])}, tmp_path / "frame.csv")
+    assert read_texts(tmp_path / "row.csv") == read_texts(tmp_path / "frame.csv")
+
+
+# Studies
+
+
+def _study() -> pd.DataFrame:
+    frames = {name: _merged().assign(experiment=name) for name in ("wide_width_16", "wide_width_64")}
+    varied = {"wide_width_16": {"width": 16, "norm": "batch"}, "wide_width_64": {"width": 64, "norm": "none"}}
+    return tables.together(frames, "merged", varied)
+
+
+def test_a_studys_table_has_its_experiments_with_what_is_varied(tmp_path: Path) -> None:
+    study = _study()
+    assert list(study.columns) == ["experiment", "width", "norm", *list(table("merged").columns)[1:]]
+    assert len(study) == 2 * len(_merged())
+    write_frame(study, tmp_path / "merged.csv")
+    again = tables.read_csv(tmp_path / "merged.csv", "merged", ["width", "norm"])
+    assert again["width"].unique().tolist() == [16, 64]
+    assert again["norm"].unique().tolist() == ["batch", "none"]
+    with pytest.raises(OnebasinError, match="unknown column width"):
+        tables.read_csv(tmp_path / "merged.csv", "merged")
+
+
+def test_a_studys_summary_has_a_row_for_what_is_varied(tmp_path: Path) -> None:
+    varied = ["width", "norm"]
+    summary = summaries.summarise(_study().assign(experiment="wide"), "merged", varied)
+    assert len(summary) == 2 * len(summaries.summarise(_merged(), "merged"))
+    summaries.write_markdown(summary, "merged", tmp_path / "merged.md", ["loss"], varied)
+    text = (tmp_path / "merged.md").read_text()
+    assert text.count("## wide: merged") == 2  # the two splits
+    assert _cells(text)[:5] == ["method (n = 3)", "count", "width", "norm", "loss"]

@@ -23,7 +23,7 @@ from torch.nn import functional as F
 
 from onebasin import seeding
 from onebasin.errors import OnebasinError
-from onebasin.symmetry.apply import permute
+from onebasin.symmetry.apply import act
 from onebasin.symmetry.check import check
 from onebasin.symmetry.spec import Axis, Fixed, Spec
 from onebasin.symmetry.tracing import graph
@@ -56,7 +56,7 @@ def assert_every_group_moves_something(network, spec):
     distinct = {name: torch.arange(t.numel()).reshape(t.shape) for name, t in network.state_dict().items()}
     for group in spec.groups:
         assert group.size > 1
-        turned = permute(distinct, Spec((group,)), {group.name: torch.arange(group.size).roll(1)})
+        turned = act(distinct, Spec((group,)), {group.name: torch.arange(group.size).roll(1)})
         for axis in group.axes:
             assert not torch.equal(turned[axis.tensor], distinct[axis.tensor])
 

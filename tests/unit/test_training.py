@@ -13,7 +13,7 @@ from onebasin.networks.build import new_network
 from onebasin.seeding import generator
 from onebasin.storage import artifacts
 from onebasin.training import run as training
-from onebasin.training.run import HISTORY, lr_at, train
+from onebasin.training.run import HISTORY, train
 
 NETWORK = {"name": "mlp", "width": 7, "depth": 2}
 ADAM = {"optimizer": "adam", "lr": 0.01, "weight_decay": 0.0, "batch": 9, "epochs": 3}
@@ -173,13 +173,6 @@ def coloured():
     images = torch.eye(3)[labels][:, :, None, None] + 0.3 * torch.randn(84, 3, 8, 8, generator=draws)
     parts = [Split(*part) for part in zip(images.split([60, 12, 12]), labels.split([60, 12, 12]), strict=True)]
     return Data(parts[0], parts[2], 3, validation=parts[1])
-
-
-def test_the_learning_rate_goes_up_and_down_in_straight_lines():
-    settings = {"lr": 0.4, "epochs": 100, "schedule": {"peak": 5}}
-    rates = [lr_at(settings, epoch) for epoch in (0, 2.5, 5, 52.5, 100)]
-    assert rates == pytest.approx([0, 0.2, 0.4, 0.2, 0])
-    assert lr_at({"lr": 0.4, "epochs": 100}, 50) == 0.4
 
 
 def test_a_rate_updated_by_epoch_leaves_the_first_epoch_without_a_change(coloured):

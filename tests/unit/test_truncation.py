@@ -9,10 +9,10 @@ from onebasin.measures.anchored import match_to_anchor
 from onebasin.measures.pairwise import interpolation_curves, pairwise_barriers
 from onebasin.measures.singular import decompose
 from onebasin.measures.truncation import kept_share, truncated, truncation_barriers
-from onebasin.merging.average import permuted_models
+from onebasin.merging.average import aligned_models
 from onebasin.merging.recalibration import Recalibration
 from onebasin.parameters import one
-from onebasin.symmetry.permutations import Permutations
+from onebasin.symmetry.alignment import Alignment
 
 SETTINGS = {"max_rounds": 100, "first_sweep": "signal"}
 
@@ -61,7 +61,7 @@ def test_the_barrier_is_measured_with_the_full_weights():
         return weight_matching(truncated(models, parts_of(models), 0.8), spec, None, settings, generator)
 
     found = match_to_anchor(search, models, spec, data, SETTINGS, "test")
-    permuted = permuted_models(models, spec, Permutations(found.indices))
+    permuted = aligned_models(models, spec, Alignment(found.elements))
     expected = pairwise_barriers(interpolation_curves(permuted, data, 3, recalibrate)).set_index(
         ["split", "model_a", "model_b"]
     )

@@ -24,8 +24,9 @@ from onebasin.matching import weight
 from onebasin.matching.cost import gains
 from onebasin.matching.weight import Matcher, weight_matching
 from onebasin.parameters import mean
-from onebasin.symmetry.apply import identity, invert, permute_stack
-from onebasin.symmetry.permutations import check_indices
+from onebasin.symmetry import assignment
+from onebasin.symmetry.alignment import check_elements
+from onebasin.symmetry.apply import act_on_stack, identity, invert
 from onebasin.symmetry.spec import Axis, Group, Spec
 
 SETTINGS = {"max_rounds": 100, "first_sweep": "signal"}
@@ -85,7 +86,7 @@ def test_a_planted_permutation_is_found_again_through_noise(inputs, widths, copi
     target = {name: tensor.expand(copies, *tensor.shape[1:]) for name, tensor in model.parameters.items()}
     matcher = matcher_of(model, copies, key)
     matcher.match(target, source, range(copies))
-    assert same(matcher.indices, invert(planted))
+    assert same(matcher.elements, invert(spec, planted))
 
 
 @pytest.mark.parametrize("count", [2, 3, 5])
@@ -94,7 +95,7 @@ def test_permuted_copies_of_a_trained_model_are_all_brought_into_one_order(count
     stack, planted = permuted_copies(models[0], spec_of(models), count, key=count, noise=1e-4)
     copies = like(models, stack)
     found = weight_matching(copies, spec_of(models), None, SETTINGS, stream("search", count))
-    assert coincide(planted, found.indices)
+    assert coincide(planted, found.elements)
 
 
 # against the textbook
@@ -155,7 +156,7 @@ def test_a_match_finds_what_full_sweeps_of_scipy_find_with_fewer_assignments(pai
     matcher.match(target, source, range(count))
     for model in range(count):
         expected, problems = textbook_match(only(target, model), only(source, model), spec, orders, start)
-        assert same(only(matcher.indices, model), expected)
+        assert same(only(matcher.elements, model), expected)
         solved += problems
     assert matcher.assignments < solved  # skipping what cannot change loses nothing and saves something
 
@@ -165,11 +166,11 @@ def test_a_later_match_starts_where_the_last_one_ended(pairs, visiting):
     spec = spec_of(models)
     matcher = matcher_of(models, 1)
     matcher.match(only(target, 0), only(source, 0), [0])
-    before = {name: index.clone() for name, index in matcher.indices.items()}
+    before = {name: index.clone() for name, index in matcher.elements.items()}
     orders = visiting(len(spec.groups), key=3)
     matcher.match(only(target, 1), only(source, 0), [0])
-    assert same(matcher.indices, textbook_match(only(target, 1), only(source, 0), spec, orders, before)[0])
-    assert not same(matcher.indices, before)
+    assert same(matcher.elements, textbook_match(only(target, 1), only(source, 0), spec, orders, before)[0])
+    assert not same(matcher.elements, before)
 
 
 def textbook_weight_matching(models, spec, rounds, orders, first_sweep):
@@ -189,7 +190,7 @@ def textbook_weight_matching(models, spec, rounds, orders, first_sweep):
 
 
 def mean_of_others(models, spec, indices, model):
-    permuted = permute_stack(models.parameters, spec, indices)
+    permuted = act_on_stack(models.parameters, spec, indices)
     others = [other for other in range(len(models)) if other != model]
     return {name: tensor[None] for name, tensor in mean({n: t[others] for n, t in permuted.items()}).items()}
 
@@ -210,7 +211,7 @@ def test_weight_matching_is_the_textbooks_rounds_over_all_models(pairs, monkeypa
 
     monkeypatch.setattr(torch, "randperm", drawn)
     found = weight_matching(models, spec, None, {**SETTINGS, "first_sweep": first_sweep}, draws)
-    assert same(found.indices, expected)
+    assert same(found.elements, expected)
     assert found.work["steps"] == steps > 2
 
 
@@ -220,8 +221,8 @@ def test_weight_matching_is_the_textbooks_rounds_over_all_models(pairs, monkeypa
 def test_weight_matching_ends_where_no_group_of_no_model_can_be_matched_better(pairs):
     models = pairs[0]
     spec = spec_of(models)
-    indices = weight_matching(models, spec, None, SETTINGS, stream("search")).indices
-    check_indices(indices, spec, len(models), "weight matching")
+    indices = weight_matching(models, spec, None, SETTINGS, stream("search")).elements
+    check_elements(indices, spec, len(models), "weight matching")
     for model, group in itertools.product(range(len(models)), spec.groups):
         target = mean_of_others(models, spec, indices, model)
         gain = gains(target, only(models.parameters, model), spec, only(indices, model), group)[0].double().numpy()
@@ -237,7 +238,7 @@ def test_no_sweep_takes_a_model_further_from_its_target(pairs, monkeypatch):
     matcher = matcher_of(models, count, first_sweep="random")
     distances = [squared_distance(target, source)]
     while matcher.match(target, source, range(count)):
-        distances.append(squared_distance(target, permute_stack(source, spec, matcher.indices)))
+        distances.append(squared_distance(target, act_on_stack(source, spec, matcher.elements)))
     assert all(after < before for before, after in itertools.pairwise(distances))
     assert len(distances) > 2
 
@@ -247,7 +248,7 @@ def test_no_round_takes_the_models_further_from_their_mean(pairs):
     spec, distances = spec_of(models), []
     for rounds in range(8):
         found = weight_matching(models, spec, None, {**SETTINGS, "max_rounds": rounds}, stream("search"))
-        permuted = permute_stack(models.parameters, spec, found.indices)
+        permuted = act_on_stack(models.parameters, spec, found.elements)
         distances.append(squared_distance(permuted, mean(permuted)))
     assert all(after <= before * (1 + 1e-9) for before, after in itertools.pairwise(distances))
     assert distances[-1] < distances[0]
@@ -258,9 +259,9 @@ def test_a_match_of_what_is_matched_changes_nothing(pairs):
     count = len(models) // 2
     matcher = matcher_of(models, count)
     assert matcher.match(target, source, range(count))
-    before = {name: index.clone() for name, index in matcher.indices.items()}
+    before = {name: index.clone() for name, index in matcher.elements.items()}
     assert not matcher.match(target, source, range(count))
-    assert same(matcher.indices, before)
+    assert same(matcher.elements, before)
 
 
 # warm start, independence, order, bookkeeping
@@ -272,7 +273,7 @@ def matches_of_drifting_targets(models, target, source, warm_start):
     matcher = matcher_of(models, count, warm_start=warm_start)
     for _ in range(6):
         matcher.match(target, source, range(count))
-        found.append({name: index.clone() for name, index in matcher.indices.items()})
+        found.append({name: index.clone() for name, index in matcher.elements.items()})
         target = {n: t + 0.05 * t.std() * torch.randn(t.shape, generator=draws) for n, t in target.items()}
     return matcher, found
 
@@ -302,8 +303,8 @@ def test_what_a_model_gets_does_not_depend_on_the_models_matched_with_it(togethe
         for _ in range(2):
             alone.match(only(target, model), only(source, model), [model])
             target = {name: tensor.roll(1, dims=-1) for name, tensor in target.items()}
-        expected = only(alone.indices if model in together else identity(matcher.spec, 3), model)
-        assert same(only(matcher.indices, model), expected)
+        expected = only(alone.elements if model in together else identity(matcher.spec, 3), model)
+        assert same(only(matcher.elements, model), expected)
 
 
 def groups_visited(monkeypatch, matcher, target, source, models):
@@ -365,13 +366,13 @@ def test_a_group_is_solved_again_only_after_a_neighbour_changed(pairs, monkeypat
 @pytest.fixture
 def solved(monkeypatch):
     """What the assignment solver returns, call by call."""
-    solve, answers = weight.solve, []
+    solve, answers = assignment.solve, []
 
     def recorded(*arguments, **options):
         answers.append(solve(*arguments, **options))
         return answers[-1]
 
-    monkeypatch.setattr(weight, "solve", recorded)
+    monkeypatch.setattr(assignment, "solve", recorded)
     return answers
 
 
@@ -401,9 +402,9 @@ def test_the_search_depends_on_its_generator_and_on_nothing_else():
     torch.manual_seed(2)
     again = weight_matching(models, spec_of(models), None, SETTINGS, stream("search", 0))
     others = [weight_matching(models, spec_of(models), None, SETTINGS, stream("search", k)) for k in range(1, 5)]
-    assert same(first.indices, again.indices)
+    assert same(first.elements, again.elements)
     assert first.work == again.work
-    assert not all(same(first.indices, other.indices) for other in others)
+    assert not all(same(first.elements, other.elements) for other in others)
 
 
 def test_identical_hidden_units_do_not_keep_the_sweeps_going():
@@ -433,17 +434,17 @@ def test_every_change_of_a_group_on_two_axes_of_a_tensor_brings_source_and_targe
     distances, solved = [], weight.Matcher._solve
 
     def distance(indices):
-        permuted = permute_stack(source, RECURRENT, indices)
+        permuted = act_on_stack(source, RECURRENT, indices)
         return sum(float((target[name] - permuted[name]).double().square().sum()) for name in target)
 
     def recording(self, *arguments):
         result = solved(self, *arguments)
-        distances.append(distance(self.indices))
+        distances.append(distance(self.elements))
         return result
 
     monkeypatch.setattr(weight.Matcher, "_solve", recording)
     matcher = Matcher(RECURRENT, 1, stream("order", key))
-    before = distance(matcher.indices)
+    before = distance(matcher.elements)
     assert matcher.match(target, source, [0])
     assert len(distances) < weight.MAX_SWEEPS
     path = [before, *distances]
@@ -457,5 +458,5 @@ def test_a_permuted_recurrence_is_found_again():
     source = {n: torch.randn(1, *s, generator=stream(n)) for n, s in RECURRENT_SHAPES.items()}
     planted = {"s": torch.randperm(9, generator=stream("planted"))[None]}
     matcher = Matcher(RECURRENT, 1, stream("order"))
-    matcher.match(permute_stack(source, RECURRENT, planted), source, [0])
-    assert torch.equal(matcher.indices["s"], planted["s"])
+    matcher.match(act_on_stack(source, RECURRENT, planted), source, [0])
+    assert torch.equal(matcher.elements["s"], planted["s"])

@@ -65,7 +65,7 @@ def test_missing_archives_stop_the_run_in_one_line_that_says_where_they_belong(c
 
 def test_archives_that_are_there_serve_all_experiments_wherever_they_are(clone, monkeypatch):
     sums = write_archives(clone.folder / "data", monkeypatch)
-    assert clone.planned(*DATA) == {"download": 1, "data_first": 1, "data_second": 1}
+    assert clone.planned(*DATA) == {"download": 1, "data": 2}
     done = clone.run("--cores", "2", *DATA)
     assert done.returncode == 0, done.stderr[-3000:]
     assert json.loads((clone.folder / FLAG).read_text()) == {f"MNIST/raw/{name}": md5 for name, md5 in sums.items()}

@@ -97,21 +97,26 @@ def copy_the_naive_one(path):
 # what is damaged, how, what is said of it, and the target whose job reads it: jobs that do not wait for each other
 DAMAGES = {
     "models cut short, parents' sharpness": [
-        ("models/seed-1.safetensors", truncate, "truncated", "acceleration/t0.csv"),
-        ("sharpness/parents/t0.csv", change_a_digit, "checksum", "sharpness/ste_mm/t0.csv"),
+        ("models/seed-1.safetensors", truncate, "truncated", "measured/acceleration/t0.csv"),
+        ("measured/parents_sharpness/t0.csv", change_a_digit, "checksum", "measured/sharpness/naive-t0.csv"),
     ],
     "facts of models, merged models": [
-        ("models/seed-1.safetensors", flip_in_the_facts, "checksum", "acceleration/t0.csv"),
-        ("merged/naive/n2-t0.safetensors", flip_in_the_data, "checksum", "sharpness/naive/t0.csv"),
+        ("models/seed-1.safetensors", flip_in_the_facts, "checksum", "measured/acceleration/t0.csv"),
+        ("merged/naive/n2-t0.safetensors", flip_in_the_data, "checksum", "measured/sharpness/naive-t0.csv"),
     ],
     "models of another network": [
-        ("models/seed-0.safetensors", make_narrower, "the network's is (16,)", "acceleration/t0.csv")
+        ("models/seed-0.safetensors", make_narrower, "the network's is (16,)", "measured/acceleration/t0.csv")
     ],
     "models of another training": [
-        ("models/seed-1.safetensors", train_longer, "epochs is 7, expected 4", "acceleration/t0.csv")
+        ("models/seed-1.safetensors", train_longer, "epochs is 7, expected 4", "measured/acceleration/t0.csv")
     ],
     "models of another seed": [
-        ("models/seed-0.safetensors", rename_the_next_seed, "seed is 1, expected 0", "sharpness/parents/t0.csv")
+        (
+            "models/seed-0.safetensors",
+            rename_the_next_seed,
+            "seed is 1, expected 0",
+            "measured/parents_sharpness/t0.csv",
+        )
     ],
     "permutations": [
         ("permutations/ste_mm/n2-t0.safetensors", flip_in_the_data, "checksum", "merged/ste_mm/n2-t0.safetensors")
@@ -122,7 +127,7 @@ DAMAGES = {
             *("method is naive, expected ste_mm", "merged/ste_mm/n2-t0.safetensors"),
         )
     ],
-    "parts of tables": [("evaluation/ste_mm/t0-merged.csv", change_a_digit, "checksum", "tables/merged.csv")],
+    "parts of tables": [("measured/evaluation/naive-t0.csv", change_a_digit, "checksum", "tables/merged.csv")],
     "histories": [("history/seed-1.csv", change_a_digit, "checksum", "tables/history.csv")],
     "symmetries": [("symmetries.json", change_a_digit, "checksum", "merged/ste_mm/n2-t0.safetensors")],
     "data": [("data.safetensors", flip_in_the_data, "checksum", "models/seed-1.safetensors")],
@@ -175,7 +180,7 @@ def test_a_run_that_filled_the_disk_goes_on_once_there_is_room(tiny, fresh_tiny)
         pytest.skip(f"no file system can be mounted here: {mounted.stderr.strip()}")
     try:
         for options, why in (
-            ("ro", "stacks.json: not written (Read-only"),
+            ("ro", "not written (Read-only"),
             ("rw", "data.safetensors: not written (No sp"),
         ):
             subprocess.run(["mount", "-o", f"remount,{options}", results], check=True)

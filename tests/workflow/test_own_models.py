@@ -85,7 +85,6 @@ def test_there_is_no_table_and_no_figure_of_trainings(made):
     assert not (made.folder / "results/own/tables/history.csv").exists()
     assert not (made.folder / "results/own/figures/training.pdf").exists()
     assert [rule for rule in wanted if "history" in rule or "train" in rule] == []
-    assert not (made.folder / "results/own/models/stacks.json").exists()
 
 
 def test_a_changed_checkpoint_is_adopted_again_and_nothing_else_is(made):
@@ -93,9 +92,9 @@ def test_a_changed_checkpoint_is_adopted_again_and_nothing_else_is(made):
     try:
         torch.save(network(made, 5).state_dict(), made.folder / "a.pt")
         planned = made.planned(*ENDS)
-        assert planned["adopt_own"] == 1
-        assert planned["match_own_weight_matching"] == 1
-        assert "data_own" not in planned
+        assert planned["adopt"] == 1
+        assert planned["match[weight_matching]"] == 1
+        assert "data" not in planned
     finally:
         (made.folder / "a.pt").write_bytes(content)
     assert made.planned(*ENDS) == {}
@@ -105,7 +104,7 @@ def test_a_checkpoint_more_is_adopted_alone(made):
     before = (made.folder / "small.yaml").read_text()
     try:
         configure(made, models={"checkpoints": ["a.pt", "b.safetensors", "c.pth"]})
-        assert made.planned(*ENDS, MODEL.format(2)) == {"adopt_own": 1}
+        assert made.planned(*ENDS, MODEL.format(2)) == {"adopt": 1}
         made.make(MODEL.format(2))
     finally:
         (made.folder / "small.yaml").write_text(before)

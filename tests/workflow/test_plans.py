@@ -16,17 +16,10 @@ needs_plugin = pytest.mark.skipif(
 )
 
 
-def jobs_of(plan, rule):
-    """The blocks that a dry run prints for the jobs of a rule, as dictionaries."""
-    blocks = re.findall(rf"^ *(?:local)?rule {rule}:\n((?: +[a-z]+: .*\n)+)", plan, re.MULTILINE)
-    assert blocks, f"no job of {rule}"
-    return [dict(line.strip().split(": ", 1) for line in block.splitlines()) for block in blocks]
-
-
-def groups_of(plan):
-    """The rules of each group of jobs that a dry run prints."""
+def groups_of(clone, plan):
+    """The jobs of each group that a dry run prints."""
     blocks = re.findall(r"Group job \w+ .*:\n((?: .*\n|\n)+)", plan)
-    return [sorted(re.findall(r"^ +rule (\w+):", block, re.MULTILINE)) for block in blocks]
+    return [sorted(job["name"] for job in clone.jobs_of(block)) for block in blocks]
 
 
 @pytest.mark.exhaustive
@@ -45,11 +38,13 @@ def test_an_experiment_says_what_its_stages_need(fresh):
     done = fresh.run(*SLURM)
     plan = done.stdout + done.stderr
     for rule, needs in [
-        ("match_small_ste", {"mem_mb=32000", "runtime=600"}),
-        ("sharpness_small", {"mem_mb=8000", "runtime=240"}),  # four methods, one after the other
-        ("evaluate_small", {"mem_mb=1500", "runtime=120"}),
+        ("match_each[ste]", {"mem_mb=32000", "runtime=600"}),
+        ("measure_search[sharpness]", {"mem_mb=8000", "runtime=240"}),  # four methods, one after the other
+        ("measure_search[evaluation]", {"mem_mb=1500", "runtime=120"}),
     ]:
-        assert all(needs <= set(job["resources"].split(", ")) for job in jobs_of(plan, rule))
+        found = [set(job["resources"].split(", ")) for job in fresh.jobs_of(plan) if job["name"] == rule]
+        assert found
+        assert all(needs <= own for own in found)
 
 
 @needs_plugin
@@ -57,16 +52,23 @@ def test_a_stage_that_is_not_small_has_jobs_of_its_own(fresh):
     """And what is left of a trial's group is three jobs."""
     fresh.edit("small.yaml", "    trials: 2\n", "    trials: 2\n    resources: {sharpness: {runtime: 300}}\n")
     done = fresh.run(*SLURM)
-    assert groups_of(done.stdout + done.stderr) == [["evaluate_small", "geometry_small", "merge_small"]] * 2
+    assert (
+        groups_of(fresh, done.stdout + done.stderr)
+        == [["measure_search[evaluation]", "measure_search[geometry]", "merge"]] * 2
+    )
 
 
 @needs_plugin
 def test_with_a_gpu_only_jobs_that_wait_for_each_other_share_one(fresh):
     done = fresh.run(*SLURM, "--config", "device=cuda")
     plan = done.stdout + done.stderr
-    assert groups_of(plan) == [["evaluate_small", "merge_small"]] * 2
-    assert all("gpu=1" in job["resources"] for job in jobs_of(plan, "train_small_0") + jobs_of(plan, "sharpness_small"))
-    assert all("gpu=0" in job["resources"] for job in jobs_of(plan, "tables_small"))
+    assert groups_of(fresh, plan) == [["measure_search[evaluation]", "merge"]] * 2
+    gpus = {
+        job["name"]: re.search(r"gpu=\d", job["resources"])[0]
+        for job in fresh.jobs_of(plan)
+        if "gpu=" in job["resources"]
+    }
+    assert (gpus["train_0_3"], gpus["measure_search[sharpness]"], gpus["tables"]) == ("gpu=1", "gpu=1", "gpu=0")
 
 
 @pytest.mark.exhaustive
@@ -76,13 +78,14 @@ def test_a_thousand_jobs_are_planned(fresh):
     seeds, counts, trials = 200, [2, 3, 4, 5], 40
     config["experiments"]["small"] |= {"seeds": list(range(seeds)), "counts": counts, "trials": trials}
     config["experiments"]["small"]["methods_per_job"] = 1
-    config["experiments"]["small"]["training"]["seeds_per_job"] = 1
     (fresh.folder / "small.yaml").write_text(yaml.safe_dump(config))
     planned = fresh.planned()
     assert sum(number for rule, number in planned.items() if rule.startswith("train")) == seeds
-    assert planned["match_small_ste_mm"] == len(counts) * trials
-    assert planned["match_small_ste"] == planned["acceleration_small"] == planned["sharpness_parents_small"] == trials
-    assert planned["merge_small_ste"] == planned["evaluate_small_naive"] == planned["sharpness_small_ste_mm"] == trials
-    assert planned["geometry_small_weight_matching"] == trials
-    assert planned["three_models_small"] == planned["truncation_small"] == trials
+    assert planned["match[ste_mm]"] == len(counts) * trials
+    assert planned["match_each[ste]"] == trials
+    for measure in ("acceleration", "parents_sharpness", "three_models", "truncation"):
+        assert planned[f"measure_trial[{measure}]"] == trials
+    for measure in ("evaluation", "sharpness", "geometry"):
+        assert planned[f"measure_search[{measure}]"] == 4 * trials  # a job a method
+    assert sum(number for rule, number in planned.items() if rule.startswith("merge")) == 4 * trials
     assert planned.total() > 1000

@@ -33,10 +33,10 @@ from onebasin.models.objective import forward
 from onebasin.models.stack import Models, initial
 from onebasin.networks.named import Network, make_network
 from onebasin.parameters import Parameters
-from onebasin.registry import builtins, resolve
+from onebasin.registry import entries, resolve
 from onebasin.seeding import generator
+from onebasin.symmetry.alignment import Alignment, check_elements
 from onebasin.symmetry.check import check as check_spec
-from onebasin.symmetry.permutations import Permutations, check_indices
 from onebasin.symmetry.spec import Spec
 from onebasin.symmetry.tracing.trace import trace as trace_module
 
@@ -47,6 +47,7 @@ def load_models(
     input_shape: Sequence[int] | None = None,
     classes: int | None = None,
     device: torch.device | str = "cpu",
+    input_type: torch.dtype | None = None,
 ) -> Models:
     """Models from files, as a stack `[N, ...]` per tensor with the network that gives their function.
 
@@ -56,6 +57,7 @@ def load_models(
             `torchvision.models:resnet18:num_classes=10`. May be left out for models that the workflow trained, as may
             `input_shape` `(c, h, w)` and `classes`.
         classes: how many logits the network gives; only the built-in ones, and builders that ask, need to know.
+        input_type: `torch.int64` for a network that takes tokens; float32 if neither it nor a file says.
 
     Raises:
         OnebasinError: a file cannot be read or its tensors are not the network's (names, shapes, types) or not finite.
@@ -71,11 +73,17 @@ def load_models(
     if input_shape is None:
         raise OnebasinError(f"{read[0].path}: does not say for inputs of which shape it is; give it, as in 3,32,32")
     built = make_network(network, input_shape, classes or facts.get("classes"))
-    return stack(read, built, input_shape, device)
+    return stack(read, built, input_shape, device, input_type)
 
 
-def stack_models(networks: Sequence[nn.Module], input_shape: Sequence[int]) -> Models:
+def stack_models(
+    networks: Sequence[nn.Module], input_shape: Sequence[int], input_type: torch.dtype = torch.float32
+) -> Models:
     """Modules of one architecture as a stack, named 0, 1, ...; their values are copied.
+
+    Args:
+        input_shape: of one input, without the batch: `(c, h, w)`.
+        input_type: `torch.int64` for tokens.
 
     Raises:
         OnebasinError: no modules, or the tensors of two of them differ in name, shape or type, or are not finite.
@@ -84,11 +92,11 @@ def stack_models(networks: Sequence[nn.Module], input_shape: Sequence[int]) -> M
         raise OnebasinError("no models; give at least one module")
     files = [ModelFile(Path(f"model {number}"), initial(network)) for number, network in enumerate(networks)]
     device = next(iter(files[0].tensors.values())).device
-    return stack(files, copy.deepcopy(networks[0]), input_shape, device)
+    return stack(files, copy.deepcopy(networks[0]), input_shape, device, input_type)
 
 
 def load_data(data: str | Path, size: int | None = None, device: torch.device | str = "cpu") -> Data:
-    """A data set: images `[n, c, h, w]` float32 and labels `[n]` int64 per split.
+    """A data set: inputs `[n, ...]` float32 (tokens: int64) and targets `[n]` (or `[n, positions]`) int64 per split.
 
     Args:
         data: a name with settings (`digits`, `cifar10:root=archives`, `package.module:callable`), a file
@@ -103,37 +111,39 @@ def load_data(data: str | Path, size: int | None = None, device: torch.device | 
     if path.is_file():
         return load_saved_data(path, device)
     name, given = parse_named(str(data))
-    if name not in builtins("data") and Path(name).is_dir():
+    if name not in entries("data") and Path(name).is_dir():
         name, given = "image_folder", {"root": name, **({"size": size} if size else {}), **given}
     elif "/" in name or path.suffix == ".safetensors":
         raise OnebasinError(f"{name}: no such file or folder; name a data set, or a file or folder that is there")
     return make_data(data_settings(name, given)).to(device)
 
 
-def trace(network: nn.Module, input_shape: Sequence[int]) -> Spec:
+def trace(network: nn.Module, input_shape: Sequence[int], input_type: torch.dtype = torch.float32) -> Spec:
     """The permutation groups of a network, and which axes stay, with the reason; found by following its graph.
 
     An axis is in a group only if its permutation is known to leave the function unchanged (`symmetry.trace`).
 
     Args:
         input_shape: of one input, without the batch: `(c, h, w)`.
+        input_type: `torch.int64` for tokens.
 
     Raises:
         OnebasinError: the network cannot be captured as a graph, or does not accept such an input.
     """
-    return trace_module(network, _example(network, input_shape))
+    return trace_module(network, _example(network, input_shape, input_type))
 
 
-def check(network: nn.Module, spec: Spec, input_shape: Sequence[int]) -> float:
+def check(network: nn.Module, spec: Spec, input_shape: Sequence[int], input_type: torch.dtype = torch.float32) -> float:
     """The largest change of the outputs, relative to their size, when all groups are permuted at random, in float64.
 
     Rounding makes it about 1e-15; above 1e-9 it is an error. Inputs are random and all values get noise
-    (`symmetry.check`).
+    (`symmetry.check`). Of tokens nothing but the first is known here: `symmetry.check` with inputs of your own proves
+    more of a network that takes them.
 
     Raises:
         OnebasinError: permuting changes the function; the message names the groups and tensors.
     """
-    return check_spec(network, spec, _example(network, input_shape), generator("symmetries"))
+    return check_spec(network, spec, _example(network, input_shape, input_type), generator("symmetries"))
 
 
 def symmetries(models: Models) -> Spec:
@@ -142,11 +152,11 @@ def symmetries(models: Models) -> Spec:
     Raises:
         OnebasinError: the network cannot be traced, its function is not preserved, or nothing in it may be permuted.
     """
-    spec = trace(models.network, models.input_shape)
+    spec = trace(models.network, models.input_shape, models.input_type)
     if not spec.groups:
         reasons = "; ".join(sorted({fixed.reason for fixed in spec.fixed}))
         raise OnebasinError(f"nothing in this network may be permuted ({reasons}); `onebasin trace` says why, by axis")
-    check(models.network, spec, models.input_shape)
+    check(models.network, spec, models.input_shape, models.input_type)
     return spec
 
 
@@ -158,7 +168,7 @@ def match(
     seed: int = 0,
     trial: int = 0,
     **settings: Any,
-) -> Permutations:
+) -> Alignment:
     """Search the permutations that bring the models together.
 
     Args:
@@ -184,26 +194,26 @@ def match(
     if data is not None:
         check_data(models, data)
     found = run_search(resolve("method", method), method, models, spec, data, settings, seed, trial)
-    if not isinstance(found, Permutations):
-        raise OnebasinError(f"{method} gave {type(found).__name__}; a method has to return Permutations")
-    check_indices(found.indices, spec, len(models), method)
+    if not isinstance(found, Alignment):
+        raise OnebasinError(f"{method} gave {type(found).__name__}; a method has to return Alignment")
+    check_elements(found.elements, spec, len(models), method)
     return found
 
 
-def permute(models: Models, spec: Spec, permutations: Permutations) -> Models:
+def permute(models: Models, spec: Spec, permutations: Alignment) -> Models:
     """The models with their units in their new order; each computes what it computed before.
 
     Raises:
         OnebasinError: these are not permutations of the groups for so many models.
     """
-    check_indices(permutations.indices, spec, len(models), "permutations")
-    return merging.permuted_models(models, spec, permutations)
+    check_elements(permutations.elements, spec, len(models), "permutations")
+    return merging.aligned_models(models, spec, permutations)
 
 
 def merge(
     models: Models,
     spec: Spec,
-    permutations: Permutations,
+    permutations: Alignment,
     data: Data | None = None,
     normalization: str | None = "recompute",
     images: int | None = None,
@@ -220,7 +230,7 @@ def merge(
     Raises:
         OnebasinError: these are not permutations for these models, or data are needed or do not fit.
     """
-    check_indices(permutations.indices, spec, len(models), "permutations")
+    check_elements(permutations.elements, spec, len(models), "permutations")
     return merging.merge(models, spec, permutations, recalibration_of(models, data, normalization, images))
 
 
@@ -292,31 +302,36 @@ def count_classes(models: Models) -> int:
     """How many logits the network gives.
 
     Raises:
-        OnebasinError: it does not give logits `[n, classes]` for a batch of its inputs.
+        OnebasinError: it does not give logits `[n, classes]`, or `[n, classes, positions]`, for a batch of its inputs.
     """
     kind = type(models.network).__name__
     try:
-        output = forward(models.network.eval(), models[0], models.example_input)
+        output = forward(models.network, models[0], models.example_input)
     except RuntimeError as error:
         line = (str(error).splitlines() or [""])[0]
         raise OnebasinError(f"{kind} does not accept inputs of shape {models.input_shape}: {line}") from None
-    if not isinstance(output, torch.Tensor) or output.dim() != 2:
+    if not isinstance(output, torch.Tensor) or output.dim() not in (2, 3):
         raise OnebasinError(f"{kind} does not give logits [n, classes]; wrap it in a module that does")
     return output.shape[1]
 
 
 def check_data(models: Models, data: Data) -> None:
-    """Refuse data whose images the network does not take, or that have more classes than it has logits."""
+    """Refuse data whose inputs the network does not take, or that have more classes than it has logits."""
     if data.input_shape != models.input_shape:
         have, want = ("x".join(map(str, shape)) for shape in (data.input_shape, models.input_shape))
-        raise OnebasinError(f"the data's images are {have}, the network takes {want}; give the data it was trained on")
+        raise OnebasinError(f"the data's inputs are {have}, the network takes {want}; give the data it was trained on")
+    if data.input_type.is_floating_point != models.input_type.is_floating_point:
+        raise OnebasinError(
+            f"the data's inputs are {data.input_type}, the models' {models.input_type}; give the data that they were "
+            f"trained on, or say the models' input_type where they are loaded"
+        )
     if (logits := count_classes(models)) < data.classes:
         raise OnebasinError(
             f"the data have {data.classes} classes, the network has {logits} logits; give the data it was trained on"
         )
 
 
-def _example(network: nn.Module, input_shape: Sequence[int]) -> torch.Tensor:
+def _example(network: nn.Module, input_shape: Sequence[int], input_type: torch.dtype) -> torch.Tensor:
     """A batch of two inputs of zeros where the network is."""
     device = next((tensor.device for tensor in network.state_dict().values()), torch.device("cpu"))
-    return torch.zeros(2, *input_shape, device=device)
+    return torch.zeros(2, *input_shape, dtype=input_type, device=device)

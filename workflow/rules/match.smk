@@ -1,83 +1,97 @@
 # Matching: the permutations of N models, by every method. A joint search depends on N; one that treats model by model
 # does not, and is made once a trial, for the largest count: the first N permutations are those of N models.
-for experiment in EXPERIMENTS.values():
-    for method in experiment["methods"]:
-        if experiment.is_model_by_model(method):
-            counts = range(2, experiment.largest + 1)
-        else:
-            counts = ["{n}"]
+TOGETHER = {m for e in EXPERIMENTS.values() for m in e["methods"] if not e.is_model_by_model(m)}
+APART = {m for e in EXPERIMENTS.values() for m in e["methods"] if e.is_model_by_model(m)}
+# the rule's name, the patterns of its methods and experiments, and the counts that a job answers
+SEARCHES = [("match", any_of(sorted(TOGETHER)), any_of(EXPERIMENTS), ["{n}"])]
+SEARCHES += [
+    (f"match_each{end}", any_of(sorted(APART)), experiments, counts)
+    for end, experiments, counts in alike(lambda experiment: [tuple(range(2, experiment.largest + 1))])
+]
 
-        rule:
-            name:
-                f"match_{experiment.name}_{method}"
-            input:
-                data=f"results/{experiment.name}/data.safetensors",
-                symmetries=f"results/{experiment.name}/symmetries.json",
-                models=models_of_trial(experiment),
-            output:
-                permutations=expand(
-                    "results/{name}/permutations/{method}/n{count}-t{{trial}}.safetensors",
-                    name=experiment.name,
-                    method=method,
-                    count=counts,
-                ),
-                timing=f"results/{experiment.name}/timing/{method}/n{counts[-1]}-t{{trial}}.csv",
-            log:
-                f"results/{experiment.name}/logs/match/{method}-n{counts[-1]}-t{{trial}}.log",
-            benchmark:
-                f"results/{experiment.name}/benchmarks/match/{method}-n{counts[-1]}-t{{trial}}.tsv"
-            conda:
-                CONDA
-            threads: config["threads"]
-            resources:
-                **needs(experiment, "match"),
-                gpu=GPU,
-            params:
-                experiment=experiment.name,
-                seed=experiment["seed"],
-                network=experiment["network"],
-                recipe=experiment.recipe,
-                method=method,
-                function=experiment.function_of("method", method),
-                settings=experiment.method_settings(method),
-                trial=lambda wildcards: int(wildcards.trial),
-                compute=COMPUTE,
-                code=code("match.py", *[experiment.function_of(kind, method) for kind in ("network", "method")]),
-            script:
-                "../scripts/match.py"
+for rule_name, methods, experiments, counts in SEARCHES:
+
+    rule:
+        name:
+            rule_name
+        input:
+            data="results/{experiment}/data.safetensors",
+            symmetries="results/{experiment}/symmetries.json",
+            models=trial_models,
+        output:
+            permutations=[
+                f"results/{{experiment}}/permutations/{{method}}/n{count}-t{{trial}}.safetensors" for count in counts
+            ],
+            timing=f"results/{{experiment}}/timing/{{method}}/n{counts[-1]}-t{{trial}}.csv",
+        log:
+            f"results/{{experiment}}/logs/match/{{method}}-n{counts[-1]}-t{{trial}}.log",
+        benchmark:
+            f"results/{{experiment}}/benchmarks/match/{{method}}-n{counts[-1]}-t{{trial}}.tsv"
+        wildcard_constraints:
+            experiment=experiments,
+            method=methods,
+        conda:
+            CONDA
+        threads: config["threads"]
+        resources:
+            **needs("match"),
+            gpu=GPU,
+        params:
+            experiment=lambda wildcards: wildcards.experiment,
+            seed=of(lambda experiment: experiment["seed"]),
+            recipe=of(lambda experiment: experiment.recipe),
+            method=lambda wildcards: wildcards.method,
+            function=lambda wildcards: EXPERIMENTS[wildcards.experiment].function_of("method", wildcards.method),
+            settings=lambda wildcards: EXPERIMENTS[wildcards.experiment].method_settings(wildcards.method),
+            trial=lambda wildcards: int(wildcards.trial),
+            compute=COMPUTE,
+            code=lambda wildcards: code(
+                "match.py",
+                EXPERIMENTS[wildcards.experiment].function_of("network"),
+                EXPERIMENTS[wildcards.experiment].function_of("method", wildcards.method),
+            ),
+        script:
+            "../scripts/match.py"
 
 
-# The warm start of the assignments, held against the same search without it (claim C5).
-for experiment in EXPERIMENTS.values():
-    if "ste_mm" in experiment["methods"]:
+# Merging: the averages of the permuted models, of several methods in one job.
+for end, experiments, found in alike(
+    lambda e: [(tuple(methods), tuple(e.counts)) for methods in e.blocks_of_methods.values()]
+):
+    methods, counts = found
+    PLACE = "results/{{experiment}}/{kind}/{method}/n{count}-t{{trial}}.safetensors"
 
-        rule:
-            name:
-                f"acceleration_{experiment.name}"
-            input:
-                data=f"results/{experiment.name}/data.safetensors",
-                symmetries=f"results/{experiment.name}/symmetries.json",
-                models=models_of_trial(experiment),
-            output:
-                f"results/{experiment.name}/acceleration/t{{trial}}.csv",
-            log:
-                f"results/{experiment.name}/logs/acceleration/t{{trial}}.log",
-            benchmark:
-                f"results/{experiment.name}/benchmarks/acceleration/t{{trial}}.tsv"
-            conda:
-                CONDA
-            threads: config["threads"]
-            resources:
-                **needs(experiment, "acceleration"),
-                gpu=GPU,
-            params:
-                experiment=experiment.name,
-                seed=experiment["seed"],
-                network=experiment["network"],
-                recipe=experiment.recipe,
-                settings={**experiment.method_settings("ste_mm"), **experiment["acceleration"]},
-                trial=lambda wildcards: int(wildcards.trial),
-                compute=COMPUTE,
-                code=code("acceleration.py", experiment.function_of("network")),
-            script:
-                "../scripts/acceleration.py"
+    rule:
+        name:
+            f"merge{end}"
+        input:
+            data="results/{experiment}/data.safetensors",
+            symmetries="results/{experiment}/symmetries.json",
+            models=trial_models,
+            permutations=expand(PLACE, kind="permutations", method=methods, count=counts),
+        output:
+            merged=expand(PLACE, kind="merged", method=methods, count=counts),
+        log:
+            f"results/{{experiment}}/logs/merge/{methods[0]}-t{{trial}}.log",
+        benchmark:
+            f"results/{{experiment}}/benchmarks/merge/{methods[0]}-t{{trial}}.tsv"
+        wildcard_constraints:
+            experiment=experiments,
+        group:
+            travelling("merge")
+        conda:
+            CONDA
+        threads: config["threads"]
+        resources:
+            **needs("merge", len(methods)),
+            gpu=GPU,
+        params:
+            recipe=of(lambda experiment: experiment.recipe),
+            normalization=of(lambda experiment: experiment["normalization"]),
+            counts=counts,
+            methods=methods,
+            trial=lambda wildcards: int(wildcards.trial),
+            compute=COMPUTE,
+            code=of(lambda experiment: code("merge.py", experiment.function_of("network"))),
+        script:
+            "../scripts/merge.py"

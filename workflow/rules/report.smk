@@ -1,69 +1,151 @@
 # Tables, figures, claims, and the report that holds them. Light jobs, run where Snakemake runs; all tables of an experiment
-# are made by one, all figures drawn by one, as most of such a job is its start.
-for experiment in EXPERIMENTS.values():
+# or study are made by one, all figures drawn by one, as most of such a job is its start.
+RECORDS = {table: record for entry in MEASURES.values() for table, record in entry.get("tables", {}).items()}
+FIGURES = entries("figure")
+LIGHT = {"runtime": 10, "gpu": 0}
+
+
+def said(words, kind, name, **where):
+    """The words of an entry beside a file in the report: what Snakemake reads there has to be a file."""
+    file = Path(".snakemake/captions") / f"{kind}-{name}.rst"
+    if not file.is_file() or file.read_text(encoding="utf-8") != words:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(words, encoding="utf-8")
+    return {"caption": str(file.absolute()), "subcategory": "{subject}", **where}
+
+
+def table_files(tables):
+    """The files of tables: the CSV, and a summary for readers where there are words for it."""
+    for name in tables:
+        record, place = RECORDS[name], f"results/{{subject}}/tables/{name}"
+        yield f"{place}.csv"
+        if "words" in record:
+            yield from (f"{place}.md", f"{place}.tex")
+            group, labels = record.get("group", "3. Tables"), {"table": name.replace("_", " ")}
+            yield report(f"{place}.html", **said(record["words"], "table", name, category=group, labels=labels))
+
+
+def figure_files(figures):
+    """The files of figures; the report shows the PNG."""
+    for name in figures:
+        entry, place = FIGURES[name], f"results/{{subject}}/figures/{name}"
+        yield f"{place}.pdf"
+        group, labels = entry.get("group", "2. Figures"), {"figure": entry["title"]}
+        yield report(f"{place}.png", **said(entry["words"], "figure", name, category=group, labels=labels))
+
+
+def tables_of(subject):
+    """The tables of an experiment; of a study those that all its experiments have."""
+    if subject not in STUDIES:
+        return tuple(EXPERIMENTS[subject].tables)
+    experiments = [EXPERIMENTS[name] for name in STUDIES[subject].varied]
+    return tuple(table for table in experiments[0].tables if all(table in other.tables for other in experiments))
+
+
+def figures_of(subject):
+    """The figures whose tables an experiment or a study has."""
+    kind = "studies" if subject in STUDIES else "experiments"
+    tables = set(tables_of(subject))
+    return tuple(n for n, e in FIGURES.items() if set(e["tables"]) <= tables and e.get("of", "experiments") == kind)
+
+
+def measured(wildcards):
+    """What the tables of an experiment or study are made of: by table."""
+    if wildcards.subject in STUDIES:
+        varied = STUDIES[wildcards.subject].varied
+        return {
+            table: [f"results/{name}/tables/{table}.csv" for name in varied] for table in tables_of(wildcards.subject)
+        }
+    experiment = EXPERIMENTS[wildcards.subject]
+    return {table: parts(experiment, measure) for table, measure in experiment.tables.items()}
+
+
+def varied(wildcards):
+    """What a study's experiments differ in; nothing for an experiment."""
+    return STUDIES[wildcards.subject].varied if wildcards.subject in STUDIES else {}
+
+
+SUBJECTS = {name: name for name in (*EXPERIMENTS, *STUDIES)}
+
+for end, subjects, tables in alike(lambda subject: [tables_of(subject)], SUBJECTS):
 
     rule:
         name:
-            f"tables_{experiment.name}"
+            f"tables{end}"
         input:
-            **parts_of(experiment),
+            unpack(measured),
         output:
-            [path for table in parts_of(experiment) for path in table_files(experiment, table).values()],
+            list(table_files(tables)),
         log:
-            f"results/{experiment.name}/logs/tables.log",
+            "results/{subject}/logs/tables.log",
         benchmark:
-            f"results/{experiment.name}/benchmarks/tables.tsv"
+            "results/{subject}/benchmarks/tables.tsv"
+        wildcard_constraints:
+            subject=subjects,
         localrule: True
         conda:
             CONDA
         threads: 1
         resources:
+            **LIGHT,
             mem_mb=500,
-            runtime=10,
-            gpu=0,
         params:
-            methods=list(experiment["methods"]),
+            study=lambda wildcards: wildcards.subject if wildcards.subject in STUDIES else None,
+            varied=varied,
+            methods=lambda wildcards: (
+                list(EXPERIMENTS[wildcards.subject]["methods"]) if wildcards.subject in EXPERIMENTS else []
+            ),
+            records={name: RECORDS[name] for name in tables},
             code=code("tables.py"),
         script:
             "../scripts/tables.py"
 
+
+for end, subjects, figures in alike(
+    lambda subject: [figures_of(subject)], {name: name for name in SUBJECTS if figures_of(name)}
+):
+    drawn = list(dict.fromkeys(table for name in figures for table in FIGURES[name]["tables"]))
+
     rule:
         name:
-            f"figures_{experiment.name}"
+            f"figures{end}"
         input:
-            [f"results/{experiment.name}/tables/{table}.csv" for table in drawn_tables(experiment)],
+            expand("results/{{subject}}/tables/{table}.csv", table=drawn),
         output:
-            [path for figure in figures_of(experiment) for path in figure_files(experiment, figure)],
+            list(figure_files(figures)),
         log:
-            f"results/{experiment.name}/logs/figures.log",
+            "results/{subject}/logs/figures.log",
         benchmark:
-            f"results/{experiment.name}/benchmarks/figures.tsv"
+            "results/{subject}/benchmarks/figures.tsv"
+        wildcard_constraints:
+            subject=subjects,
         localrule: True
         conda:
             CONDA
         threads: 1
         resources:
+            **LIGHT,
             mem_mb=700,
-            runtime=10,
-            gpu=0,
         params:
-            tables={figure: builtins("figure")[figure]["tables"] for figure in figures_of(experiment)},
-            code=code("figures.py", *[builtins("figure")[figure]["function"] for figure in figures_of(experiment)]),
+            tables={name: FIGURES[name]["tables"] for name in figures},
+            varied=varied,
+            code=code("figures.py", *[FIGURES[name]["function"] for name in figures]),
         script:
             "../scripts/figures.py"
 
 
-# The tables that claims are judged by.
-JUDGED = ["merged", "pairwise", "sharpness", "acceleration"]
-JUDGED += ["distance", "taylor", "singular_values", "alignment", "three_models"]
+def flagless(files, subject):
+    """The files of a rule as targets, for one of its subjects."""
+    return [str(file).format(subject=subject) for file in files]
+
+
+TABLES = [path for subject in SUBJECTS for path in flagless(table_files(tables_of(subject)), subject)]
+DRAWN = [path for subject in SUBJECTS for path in flagless(figure_files(figures_of(subject)), subject)]
 
 
 rule claims:
     input:
-        **{
-            table: [f"results/{e.name}/tables/{table}.csv" for e in EXPERIMENTS.values() if table in parts_of(e)]
-            for table in JUDGED
-        },
+        tables=[path for path in TABLES if path.endswith(".csv")],
         rules=config["claims"],
     output:
         csv=report(
@@ -80,12 +162,12 @@ rule claims:
         CONDA
     threads: 1
     resources:
+        **LIGHT,
         mem_mb=500,
-        runtime=10,
-        gpu=0,
     params:
         experiments=list(EXPERIMENTS),
-        code=code("claims.py"),
+        studies={name: study.columns for name, study in STUDIES.items()},
+        code=code("claims.py", *[entry["function"] for entry in entries("effect").values()]),
     script:
         "../scripts/claims.py"
 
@@ -116,9 +198,8 @@ rule provenance:
         CONDA
     threads: 1
     resources:
+        **LIGHT,
         mem_mb=500,
-        runtime=10,
-        gpu=0,
     params:
         config=DECISIVE,
         compute=COMPUTE,

@@ -10,8 +10,8 @@ from onebasin.parameters import stacked
 params = snakemake.params
 with computing_job(snakemake.log[0], **params.compute):
     data = load_data(snakemake.input.data, recipe=params.recipe["data"])
-    network = new_network(params.network, data.input_shape, data.classes, "unused")
+    network = new_network(params.recipe["network"], data.input_shape, data.classes, "unused")
     checkpoint = snakemake.input.checkpoint
     tensors = fitted(read_model_file(checkpoint).tensors, network, checkpoint)
-    model = Models(network, stacked([tensors]), (params.seed,), data.input_shape)
+    model = Models(network, stacked([tensors]), (params.seed,), data.input_shape, data.input_type)
     save_model(snakemake.output[0], model, 0, data.classes, params.recipe, **origin(checkpoint))

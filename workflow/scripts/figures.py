@@ -1,4 +1,4 @@
-"""Draw the figures of an experiment from its tables."""
+"""Draw the figures of an experiment or study from its tables."""
 
 from pathlib import Path
 
@@ -7,10 +7,12 @@ from onebasin.machine.jobs import job
 from onebasin.registry import resolve
 from onebasin.tables.collect import read_csv
 
+params = snakemake.params
+columns = list(next(iter(params.varied.values()), []))
 with job(snakemake.log[0]):
-    tables = {Path(path).stem: read_csv(path, Path(path).stem) for path in snakemake.input}
+    tables = {Path(path).stem: read_csv(path, Path(path).stem, columns) for path in snakemake.input}
     places = iter(snakemake.output)
-    for name, needed in snakemake.params.tables.items():
+    for name, needed in params.tables.items():
         figure = resolve("figure", name)({table: tables[table] for table in needed})
         for path in (next(places), next(places)):  # PDF and PNG
             save(figure, path)

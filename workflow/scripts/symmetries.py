@@ -1,7 +1,5 @@
 """Trace an experiment's network, and prove that its permutations leave the function as it is."""
 
-import torch
-
 from onebasin.data import load_data
 from onebasin.machine.jobs import computing_job
 from onebasin.networks.build import new_network
@@ -15,7 +13,7 @@ with computing_job(snakemake.log[0], **params.compute):
     data = load_data(snakemake.input.data, recipe=params.data)
     # the symmetries are those of the graph, whatever the values
     network = new_network(params.network, data.input_shape, data.classes, "symmetries")
-    example = torch.zeros(2, *data.input_shape)
+    example = data.example()
     spec = trace(network, example)
     change = check(network, spec, example, generator("symmetries"))
     save_spec(snakemake.output[0], spec, network=params.network, largest_relative_change_of_the_output=change)

@@ -6,7 +6,7 @@ from onebasin.data import load_data
 from onebasin.machine.jobs import computing_job
 from onebasin.models.checkpoints import save_model
 from onebasin.storage.digests import of_json
-from onebasin.storage.files import write_sealed
+from onebasin.storage.parts import write_parts
 from onebasin.training.run import train
 
 params = snakemake.params
@@ -19,8 +19,7 @@ with computing_job(snakemake.log[0], **params.compute) as device:
     models, history = train(recipe["network"], data, recipe["training"], params.seeds, recipe["root"], states, key)
     for index, seed in enumerate(models.seeds):
         save_model(snakemake.output.models[index], models, index, data.classes, recipe)
-        write_sealed(
-            history[history["seed"] == seed].assign(experiment=params.experiment), snakemake.output.history[index]
-        )
+        own = history[history["seed"] == seed].assign(experiment=params.experiment)
+        write_parts({"history": own}, snakemake.output.history[index])
     for state in states:
         state.unlink(missing_ok=True)

@@ -174,31 +174,29 @@ def _gain_detail(tables: Tables, condition: Condition, count: int) -> str:
 _REDUCTIONS = _of_every_method("distance", "mean reduction", _distance_reduction)
 _ALIGNMENTS = _of_every_method("alignment", "mean R", _of_gamma)
 
-EFFECTS: dict[str, Effect] = {
-    "distance_reduction": Effect(("distance",), (), _distance_reduction, _REDUCTIONS),
-    "barrier_reduction": Effect(
-        ("pairwise",),
-        ("split", "against"),
-        _barrier_reduction,
-        _of_every_method("pairwise", "mean barrier (nats)", _barriers("pairwise", _pairs)),
+DISTANCE_REDUCTION = Effect(("distance",), (), _distance_reduction, _REDUCTIONS)
+BARRIER_REDUCTION = Effect(
+    ("pairwise",),
+    ("split", "against"),
+    _barrier_reduction,
+    _of_every_method("pairwise", "mean barrier (nats)", _barriers("pairwise", _pairs)),
+)
+TAYLOR_ERROR = Effect(("taylor",), ("split",), _taylor_error, _taylor_detail)
+SINGULAR_VALUE_CORRELATION = Effect(
+    ("singular_values",), (), _singular_value_correlation, _layers_detail, of_methods=False
+)
+ALIGNMENT_GAIN = Effect(("alignment",), ("gamma",), _alignment_gain, _gain_detail)
+DOMINANT_ALIGNMENT = Effect(("alignment",), ("gamma",), _dominant_alignment, _gain_detail)
+ALIGNMENT_RATIO = Effect(("alignment",), ("gamma", "against"), _alignment_ratio, _ALIGNMENTS)
+ALIGNMENT_DEPARTURE = Effect(("alignment",), ("gamma", "against"), _alignment_departure, _ALIGNMENTS)
+REDUCTION_DEPARTURE = Effect(("distance",), ("against",), _reduction_departure, _REDUCTIONS)
+ANCHORED_BARRIER_DIFFERENCE = Effect(
+    ("three_models",),
+    ("split", "against"),
+    _anchored_barrier_difference,
+    _of_every_method(
+        "three_models",
+        "mean barrier (nats)",
+        _barriers("three_models", lambda count: (count - 1) * (count - 2) // 2),
     ),
-    "taylor_error": Effect(("taylor",), ("split",), _taylor_error, _taylor_detail),
-    "singular_value_correlation": Effect(
-        ("singular_values",), (), _singular_value_correlation, _layers_detail, of_methods=False
-    ),
-    "alignment_gain": Effect(("alignment",), ("gamma",), _alignment_gain, _gain_detail),
-    "dominant_alignment": Effect(("alignment",), ("gamma",), _dominant_alignment, _gain_detail),
-    "alignment_ratio": Effect(("alignment",), ("gamma", "against"), _alignment_ratio, _ALIGNMENTS),
-    "alignment_departure": Effect(("alignment",), ("gamma", "against"), _alignment_departure, _ALIGNMENTS),
-    "reduction_departure": Effect(("distance",), ("against",), _reduction_departure, _REDUCTIONS),
-    "anchored_barrier_difference": Effect(
-        ("three_models",),
-        ("split", "against"),
-        _anchored_barrier_difference,
-        _of_every_method(
-            "three_models",
-            "mean barrier (nats)",
-            _barriers("three_models", lambda count: (count - 1) * (count - 2) // 2),
-        ),
-    ),
-}
+)

@@ -7,6 +7,9 @@ from typing import Any
 
 import pandas as pd
 
+from onebasin.errors import OnebasinError
+from onebasin.registry import function_of, resolve
+
 Tables = Mapping[str, pd.DataFrame]
 
 PARENTS = "parents"  # stands for a method where an effect is of the models before any matching
@@ -38,7 +41,7 @@ class Effect:
     """How to measure an effect: the tables and the keys of the condition that it needs, and what to tell beside it.
 
     `refuted` says whether the tables hold a counterexample that no mean can outweigh. An effect that is not
-    `of_methods` is of the models before matching.
+    `of_methods` is of the models before matching; one that is `of_studies` is read off the tables of a study.
     """
 
     tables: tuple[str, ...]
@@ -47,6 +50,22 @@ class Effect:
     describe: Callable[[Tables, Condition, int], str]
     refuted: Callable[[Tables, Condition], bool] = lambda tables, condition: False
     of_methods: bool = True
+    of_studies: bool = False
+
+    def __call__(self, tables: Tables, condition: Condition, method: str, count: int) -> pd.Series:
+        return self.measure(tables, condition, method, count)
+
+
+def effect_named(name: str) -> Effect:
+    """The effect of that name, from the registry.
+
+    Raises:
+        OnebasinError: there is none, or what its entry names is none.
+    """
+    found: Any = resolve("effect", name)
+    if not isinstance(found, Effect):
+        raise OnebasinError(f"effect {name}: {function_of('effect', name)} is no onebasin.claims.effects.Effect")
+    return found
 
 
 def where(frame: pd.DataFrame, **values: Any) -> pd.DataFrame:

@@ -84,7 +84,7 @@ def _sharpness_detail(tables: Tables, condition: Condition, count: int) -> str:
         found.append(f"{method} mean {own} by count: {means}")
         for estimator in sorted(set(merged["estimator"]) - {own}):
             other = replace(condition, options={**condition.options, "estimator": estimator})
-            mean = mean_effect(EFFECTS[condition.effect].measure, tables, other, method, count)
+            mean = mean_effect(_sharpness_change, tables, other, method, count)
             found.append(f"{condition.effect} of {method}'s {estimator}: {mean}")
     return "; ".join(found)
 
@@ -105,24 +105,18 @@ def _different(tables: Tables, condition: Condition) -> int:
 
 
 def _by_count(tables: Tables, condition: Condition, method: str) -> str:
-    """The mean effect at every number of models that the method has."""
-    frames = [tables[name] for name in EFFECTS[condition.effect].tables]
-    counts = sorted({int(count) for frame in frames for count in where(frame, method=method)["count"]})
-    return ", ".join(
-        f"{count}: {mean_effect(EFFECTS[condition.effect].measure, tables, condition, method, count)}"
-        for count in counts
-    )
+    """The mean excess loss at every number of models that the method has."""
+    counts = sorted({int(count) for count in where(tables["merged"], method=method)["count"]})
+    return ", ".join(f"{count}: {mean_effect(_excess_loss, tables, condition, method, count)}" for count in counts)
 
 
-EFFECTS: dict[str, Effect] = {
-    "excess_loss": Effect(("merged",), ("split",), _excess_loss, _excess_loss_detail),
-    "pair_barrier": Effect(("pairwise", "merged"), ("split",), _pair_barrier, _pair_barrier_detail),
-    "sharpness_change": Effect(("sharpness",), ("split", "estimator"), _sharpness_change, _sharpness_detail),
-    "scan_reduction": Effect(
-        ("acceleration",),
-        (),
-        _scan_reduction,
-        _scan_detail,
-        lambda tables, condition: _different(tables, condition) > 0,
-    ),
-}
+EXCESS_LOSS = Effect(("merged",), ("split",), _excess_loss, _excess_loss_detail)
+PAIR_BARRIER = Effect(("pairwise", "merged"), ("split",), _pair_barrier, _pair_barrier_detail)
+SHARPNESS_CHANGE = Effect(("sharpness",), ("split", "estimator"), _sharpness_change, _sharpness_detail)
+SCAN_REDUCTION = Effect(
+    ("acceleration",),
+    (),
+    _scan_reduction,
+    _scan_detail,
+    lambda tables, condition: _different(tables, condition) > 0,
+)

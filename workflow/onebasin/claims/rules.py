@@ -7,11 +7,9 @@ from typing import Any
 
 import yaml
 
-from onebasin.claims import alignment, merging
-from onebasin.claims.effects import PARENTS, Condition, Effect
+from onebasin.claims.effects import PARENTS, Condition, effect_named
 from onebasin.errors import OnebasinError
-
-EFFECTS: dict[str, Effect] = {**merging.EFFECTS, **alignment.EFFECTS}
+from onebasin.registry import entries
 
 _NUMBERS = {"gamma"}  # options that are numbers; the others are text
 _COUNTS = ("largest", "smallest")
@@ -26,6 +24,11 @@ class Claim:
     statement: str
     conditions: tuple[Condition, ...]
 
+    @property
+    def of_studies(self) -> bool:
+        """Whether it is about studies, not about experiments."""
+        return effect_named(self.conditions[0].effect).of_studies
+
 
 @dataclass(frozen=True)
 class Rules:
@@ -33,6 +36,12 @@ class Rules:
 
     confidence: float
     claims: tuple[Claim, ...]
+
+    @property
+    def tables(self) -> set[str]:
+        """The tables that the claims are judged by."""
+        conditions = [condition for claim in self.claims for condition in claim.conditions]
+        return {table for condition in conditions for table in effect_named(condition.effect).tables}
 
 
 def load(path: str | Path) -> Rules:
@@ -80,9 +89,10 @@ def _claim(entry: Any, tolerance: float, where: str) -> Claim:
 def _condition(
     entry: Any, tolerance: float, where: str, required: set[str] | None = None, optional: set[str] | None = None
 ) -> Condition:
-    effect = EFFECTS.get(str(entry.get("effect"))) if isinstance(entry, dict) else None
-    if isinstance(entry, dict) and "effect" in entry and effect is None:
-        raise OnebasinError(f"{where}: no effect called '{entry['effect']}'; known: {', '.join(EFFECTS)}")
+    name = entry.get("effect") if isinstance(entry, dict) else None
+    if name is not None and name not in entries("effect"):
+        raise OnebasinError(f"{where}: no effect called '{name}'; known: {', '.join(entries('effect'))}")
+    effect = None if name is None else effect_named(name)
     options = set(effect.options) if effect else set()
     of_methods = {"methods"} if effect is None or effect.of_methods else set()
     needed = {"effect", "side", "threshold"} | of_methods | options | (required or set())

@@ -1,16 +1,17 @@
 """Verdicts: the interval of every effect over trials, held against its threshold."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
-from onebasin.claims.effects import Condition, Effect, MissingError, Tables, where
-from onebasin.claims.rules import EFFECTS, Claim, Rules
-from onebasin.tables import collect as contract
+from onebasin.claims.effects import Condition, Effect, MissingError, Tables, effect_named, where
+from onebasin.claims.rules import Claim, Rules
+from onebasin.tables.collect import check
+from onebasin.tables.record import table
 
 REPRODUCED, CONTRADICTED, INCONCLUSIVE = "reproduced", "contradicted", "inconclusive"
 _DECIDING = (CONTRADICTED, INCONCLUSIVE, REPRODUCED)  # of several conditions, which one is the claim's verdict
@@ -27,32 +28,57 @@ class Interval(NamedTuple):
 UNKNOWN = Interval(math.nan, math.nan, math.nan)
 
 
-def evaluate(rules: Rules, tables: Tables, experiments: Iterable[str] | None = None) -> pd.DataFrame:
-    """The verdict on every claim by every experiment.
+def evaluate(
+    rules: Rules,
+    tables: Tables,
+    experiments: Iterable[str] | None = None,
+    studies: Mapping[str, tuple[Sequence[str], Tables]] | None = None,
+) -> pd.DataFrame:
+    """The verdict on every claim by every experiment, or by every study if it is about studies.
 
     Args:
         rules: the claims, from `load`.
-        tables: the tables by the names of `onebasin.tables.collect.COLUMNS`; those that no claim needs may be absent.
+        tables: the tables by name; those that no claim needs may be absent.
         experiments: the experiments to judge by; all that occur in the tables, by name, if not given.
+        studies: the columns of varied settings and the tables of each study, by its name.
 
     Returns:
-        One row a claim and experiment with the columns of `tables.collect.COLUMNS["claims"]`. `effect`, `low` and
+        One row a claim and experiment with the columns of the table `claims`. `effect`, `low` and
         `high` are those of the condition that decides, and NaN where nothing could be computed; `detail` then says what
         is missing.
 
     Raises:
         OnebasinError: a table is not as its contract has it.
     """
-    # sorted, so that no sum and no list of a detail depends on the order of the rows
-    checked = {name: contract.check(frame, name).sort_values(contract.KEYS[name]) for name, frame in tables.items()}
+    checked = _checked(tables)
     if experiments is None:
         experiments = sorted({experiment for frame in checked.values() for experiment in frame["experiment"]})
     of = {
         experiment: {name: where(frame, experiment=experiment) for name, frame in checked.items()}
         for experiment in experiments
     }
-    rows = [_row(claim, experiment, of[experiment], rules.confidence) for claim in rules.claims for experiment in of]
-    return contract.check(pd.DataFrame(rows, columns=contract.COLUMNS["claims"]), "claims")
+    of_studies = {name: _checked(own, varied) for name, (varied, own) in (studies or {}).items()}
+    rows = [
+        _row(claim, subject, own, rules.confidence)
+        for claim in rules.claims
+        for subject, own in (of_studies if claim.of_studies else of).items()
+    ]
+    return check(pd.DataFrame(rows, columns=list(table("claims").columns)), "claims")
+
+
+def _checked(tables: Tables, varied: Sequence[str] = ()) -> dict[str, pd.DataFrame]:
+    """The tables, sorted, so that no sum and no list of a detail depends on the order of the rows."""
+    return {
+        name: check(frame, name, varied=varied).sort_values(list(table(name, varied).keys))
+        for name, frame in tables.items()
+    }
+
+
+def judge(files: Sequence[Rules], *tables: Any) -> pd.DataFrame:
+    """The verdicts of several files of claims, one after the other; arguments and errors as for `evaluate`."""
+    verdicts = [evaluate(rules, *tables) for rules in files]
+    found = pd.concat(verdicts, ignore_index=True) if verdicts else pd.DataFrame(columns=list(table("claims").columns))
+    return check(found, "claims")
 
 
 def confidence_interval(values: Iterable[float], confidence: float) -> Interval:
@@ -90,7 +116,7 @@ def _judge(condition: Condition, tables: Tables, confidence: float) -> tuple[str
 
 
 def _judge_complete(condition: Condition, tables: Tables, confidence: float) -> tuple[str, Interval, str]:
-    effect = EFFECTS[condition.effect]
+    effect = effect_named(condition.effect)
     count = _count(effect, condition, tables)
     confidence = 1 - (1 - confidence) / len(condition.methods)
     values = {method: _complete(effect, condition, tables, method, count) for method in condition.methods}

@@ -8,15 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from onebasin import api
-from onebasin.config.settings import default_of
+from onebasin.config.schema import default_of
 from onebasin.data import Data
 from onebasin.errors import OnebasinError
 from onebasin.machine.devices import device_named
 from onebasin.machine.jobs import prepare_torch
-from onebasin.models.checkpoints import ModelFile, check_identities, checksum_of, identities, read_model_file
+from onebasin.models.checkpoints import ModelFile, check_identities, identities, read_model_file
 from onebasin.models.stack import Models
 from onebasin.storage import artifacts
-from onebasin.symmetry.permutations import Permutations, load_permutations
+from onebasin.storage.digests import of_tensors
+from onebasin.symmetry.alignment import Alignment, load_alignment
 from onebasin.symmetry.spec import Spec
 
 logger = logging.getLogger(__name__)
@@ -42,7 +43,7 @@ class Opened:
 
     def find(
         self, path: Path | None, method: str, settings: Mapping[str, Any], seed: int, trial: int
-    ) -> tuple[Permutations, str, int]:
+    ) -> tuple[Alignment, str, int]:
         """The permutations in a file, or those that a search finds now; and the method and trial that they are of.
 
         Raises:
@@ -52,9 +53,9 @@ class Opened:
             return api.match(self.models, self.spec, method, self.data, seed, trial, **settings), method, trial
         facts = artifacts.load(path, "permutations", ("models", "method", "trial")).facts
         check_identities(facts, self.files, path)
-        return load_permutations(path, self.spec, self.models.seeds), facts["method"], facts["trial"]
+        return load_alignment(path, self.spec, self.models.seeds), facts["method"], facts["trial"]
 
-    def own_permutation(self, path: Path) -> Permutations:
+    def own_permutation(self, path: Path) -> Alignment:
         """The permutation of the one model that is open, among those of a file.
 
         Raises:
@@ -62,12 +63,12 @@ class Opened:
         """
         facts = artifacts.load(path, "permutations", ("models",)).facts
         everyone = facts.get("checksums", facts["models"])
-        own = checksum_of(self.files[0]) if "checksums" in facts else self.files[0].facts.get("seed")
+        own = of_tensors(self.files[0].tensors) if "checksums" in facts else self.files[0].facts.get("seed")
         if own not in everyone:
             raise OnebasinError(f"{path}: not made for {self.files[0].path}; give the permutations it was matched in")
         place = everyone.index(own)
-        found = load_permutations(path, self.spec, tuple(facts["models"]))
-        return Permutations({group: index[place : place + 1] for group, index in found.indices.items()}, found.work)
+        found = load_alignment(path, self.spec, tuple(facts["models"]))
+        return Alignment({group: index[place : place + 1] for group, index in found.elements.items()}, found.work)
 
 
 def open_models(
@@ -95,7 +96,7 @@ def open_models(
     found = None if data is None else api.load_data(data, shape[-1] if shape else None, place)
     if found is not None:
         shape, classes = shape or found.input_shape, classes or read[0].facts.get("classes") or found.classes
-    models = api.load_models(read, network, shape, classes, place)
+    models = api.load_models(read, network, shape, classes, place, None if found is None else found.input_type)
     if found is not None:
         api.check_data(models, found)
     return Opened(read, models, found)

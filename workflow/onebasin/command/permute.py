@@ -30,15 +30,15 @@ def command(file: Path, permutations: Path | None, seed: int | None, output: Pat
     from onebasin.command.opening import open_models
     from onebasin.models.checkpoints import save_model
     from onebasin.seeding import generator
-    from onebasin.symmetry.apply import random_permutations
-    from onebasin.symmetry.permutations import Permutations
+    from onebasin.symmetry.alignment import Alignment
+    from onebasin.symmetry.apply import random_elements
 
     opened = open_models([file], **opening)
     how: dict[str, Any] = {"random": seed}
     if permutations:
         found, how = opened.own_permutation(permutations), {"permutations": str(permutations)}
     else:
-        found = Permutations(random_permutations(opened.spec, 1, generator("permute", seed or 0)))
+        found = Alignment(random_elements(opened.spec, 1, generator("permute", seed or 0)))
     copy = api.permute(opened.models, opened.spec, found)
     recipe = {**opened.files[0].facts.get("recipe", {}), "permuted": how}
     save_model(output, copy, 0, api.count_classes(copy), recipe)

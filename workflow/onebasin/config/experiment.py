@@ -1,21 +1,50 @@
-"""What a configuration means: which models a trial draws, which are trained together, and what is wrong with it.
+"""What a configuration means: which models a trial draws, what is searched, measured and shown, and what is wrong.
 
-The workflow imports this module while it builds its graph, so it needs nothing but the standard library.
+The workflow imports this module while it builds its graph, so it needs neither torch nor pandas.
 """
 
-import difflib
-import json
-import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
+from onebasin.config.explain import explain
+from onebasin.config.schema import complete
+from onebasin.config.study import Study, expand
 from onebasin.errors import OnebasinError
-from onebasin.registry import builtins, function_of
-from onebasin.storage.files import read_text, write_text
+from onebasin.registry import entries, function_of, use
 
 PLACE = ("root", "download")  # settings of data that are downloaded: where they are, and whether they may be
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """A whole configuration after validation: its experiments, those of its studies included, and its studies."""
+
+    settings: Mapping[str, Any]
+    experiments: Mapping[str, "Experiment"]
+    studies: Mapping[str, Study]
+
+
+def read_configuration(config: dict[str, Any]) -> Configuration:
+    """Complete a configuration by its defaults, in place, and check it.
+
+    Raises:
+        OnebasinError: it is not as the schema has it, or what a schema cannot say: too few seeds for the trials, a
+            landscape of absent models, seeds that are not those of the checkpoints.
+    """
+    own = config.get("registry")
+    use(own if isinstance(own, list) and all(isinstance(path, str) for path in own) else [])
+    experiments = config.get("experiments")
+    settings = {**config}
+    studies: dict[str, Study] = {}
+    if isinstance(experiments, dict):
+        settings["experiments"], studies = expand(experiments)
+    error = complete("#", settings)
+    if error is not None:
+        raise OnebasinError(explain(error))
+    config.update({key: value for key, value in settings.items() if key != "experiments"})
+    return Configuration(settings, read_experiments(settings), studies)
 
 
 @dataclass(frozen=True)
@@ -39,16 +68,6 @@ class Experiment:
         return max(self["counts"])
 
     @property
-    def plane_count(self) -> int | None:
-        """The count whose first three models span the plane of the loss surface: the smallest that has three."""
-        return min((count for count in self.counts if count >= 3), default=None)
-
-    @property
-    def anchored_counts(self) -> list[int]:
-        """The counts that have two models beside the first, for the three-model test."""
-        return [count for count in self.counts if count >= 3]
-
-    @property
     def trials(self) -> range:
         """The trials' numbers."""
         return range(self["trials"])
@@ -57,6 +76,11 @@ class Experiment:
         """Seeds of the first `count` models of a trial (all by default). No two trials share a model."""
         start = trial * self.largest
         return self["seeds"][start : start + (self.largest if count is None else count)]
+
+    @property
+    def blocks(self) -> list[tuple[int, ...]]:
+        """The seeds that are trained by one job each: as the configuration groups them into ranges."""
+        return [] if self.checkpoints else [tuple(_seeds_of(entry)) for entry in self["seeds_by_job"]]
 
     @property
     def checkpoints(self) -> dict[int, str]:
@@ -68,7 +92,7 @@ class Experiment:
     def archives(self) -> str | None:
         """The name of its data set if that is downloaded."""
         name: str = self["data"]["name"]
-        return name if builtins("data").get(name, {}).get("archives") else None
+        return name if entries("data").get(name, {}).get("archives") else None
 
     @property
     def data(self) -> dict[str, Any]:
@@ -83,8 +107,7 @@ class Experiment:
         """
         if self.checkpoints:
             return {"network": self["network"], "data": self.data}
-        training = {key: value for key, value in self["training"].items() if key != "seeds_per_job"}
-        return {"network": self["network"], "training": training, "data": self.data, "root": self["seed"]}
+        return {"network": self["network"], "training": self["training"], "data": self.data, "root": self["seed"]}
 
     def function_of(self, kind: str, method: str | None = None) -> str:
         """Where the experiment's `data`, `network` or one of its methods is, as `package.module:callable`."""
@@ -114,18 +137,85 @@ class Experiment:
         return self._fact(method, "anchored")
 
     def _fact(self, method: str, name: str) -> bool:
-        facts = builtins("method").get(method, self["methods"][method])
+        facts = entries("method").get(method, self["methods"][method])
         return bool(facts.get(name, False))
+
+    @property
+    def blocks_of_methods(self) -> dict[str, list[str]]:
+        """Which methods share the jobs that measure, by the first one: most of a small job is its start."""
+        methods = list(self["methods"])
+        size = self["methods_per_job"] or len(methods)
+        return {methods[start]: methods[start : start + size] for start in range(0, len(methods), size)}
+
+    @property
+    def measures(self) -> list[str]:
+        """What is measured: what the experiment lists and what that reads, or all that is not optional; in the order of
+        the registry, without what its counts and methods do not allow."""
+        known = entries("measure")
+        listed = self.settings.get("measures")
+        wanted = {name for name, entry in known.items() if not entry.get("optional")} if listed is None else {*listed}
+        wanted |= {known[name]["reads"] for name in wanted if "reads" in known[name]}
+        return [name for name, entry in known.items() if self._measures(name, entry, wanted)]
+
+    def _measures(self, name: str, entry: Mapping[str, Any], wanted: set[str]) -> bool:
+        if entry["scope"] == "training":
+            return not self.checkpoints
+        if entry["scope"] == "matching":
+            return True
+        searches = entry.get("searches", [])
+        has_methods = searches == "unanchored" or set(searches) <= set(self["methods"])
+        return name in wanted and has_methods and bool(self.counts_of(name))
+
+    @property
+    def tables(self) -> dict[str, str]:
+        """The experiment's tables, and which measure fills each."""
+        return {table: name for name in self.measures for table in entries("measure")[name].get("tables", {})}
+
+    def figures(self, study: bool = False) -> list[str]:
+        """The figures whose tables the experiment has; those of a study, if so."""
+        named = entries("figure").items()
+        return [
+            name
+            for name, entry in named
+            if set(entry["tables"]) <= set(self.tables) and (entry.get("of") == "studies") == study
+        ]
+
+    def counts_of(self, measure: str) -> list[int]:
+        """The model counts that a measure is about."""
+        entry = entries("measure")[measure]
+        counts = [count for count in self.counts if count >= entry.get("minimum_count", 2)]
+        return counts[:1] if entry.get("smallest_count") else counts
+
+    def trials_of(self, measure: str) -> list[int]:
+        """The trials that a measure is about."""
+        if entries("measure")[measure].get("one_trial"):
+            return [self.settings_of(measure)["trial"]]
+        return list(self.trials)
+
+    def settings_of(self, measure: str) -> dict[str, Any]:
+        """The settings that reach a measure's function."""
+        shared = [place.split(".") for place in entries("measure")[measure].get("uses", [])]
+        own = (self.settings.get("measures") or {}).get(measure, {})
+        return {key: self[section][key] for section, key in shared} | own
+
+    def searches_of(self, measure: str) -> dict[str, tuple[str, dict[str, Any]]]:
+        """The searches that a measure runs itself: by method, where its function is, and its settings."""
+        wanted = entries("measure")[measure].get("searches", [])
+        if wanted == "unanchored":
+            wanted = [name for name in self["methods"] if not self.is_anchored(name)]
+        return {name: (self.function_of("method", name), self.method_settings(name)) for name in wanted}
 
 
 def read_experiments(config: Mapping[str, Any]) -> dict[str, Experiment]:
-    """The experiments of a validated configuration by name.
+    """The experiments of a configuration that was completed by the schema, by name.
 
     Raises:
         OnebasinError: what a schema cannot say: too few seeds for the trials, a landscape of absent models, seeds that
             are not those of the checkpoints.
     """
-    found = {name: Experiment(name, _named(_in_order(settings))) for name, settings in config["experiments"].items()}
+    found = {
+        name: Experiment(name, _named(name, _in_order(settings))) for name, settings in config["experiments"].items()
+    }
     for experiment in found.values():
         _check(experiment)
     return found
@@ -175,10 +265,24 @@ def _in_order(settings: Mapping[str, Any]) -> dict[str, Any]:
     return ordered
 
 
-def _named(settings: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The settings with seeds: checkpoints that have none are named by their places in the list."""
+def _named(name: str, settings: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The settings with `seeds` one by one, and `seeds_by_job` as they were given.
+
+    Checkpoints that have none are named by their places in the list.
+    """
     own = settings.get("models", {}).get("checkpoints", [])
-    return {"seeds": list(range(len(own))), **settings}
+    given = settings.get("seeds", list(range(len(own))))
+    seeds = [seed for entry in given for seed in _seeds_of(entry)]
+    twice = next((seed for seed in seeds if seeds.count(seed) > 1), None)
+    if twice is not None:
+        raise OnebasinError(f"config: experiments.{name}.seeds: {twice} is there twice; keep one of them")
+    return {**settings, "seeds": seeds, "seeds_by_job": given}
+
+
+def _seeds_of(entry: int | str) -> Iterator[int]:
+    """The seeds of an entry of `seeds`: one, or a range."""
+    first, _, last = str(entry).partition("-")
+    yield from range(int(first), int(last or first) + 1)
 
 
 def _check(experiment: Experiment) -> None:
@@ -201,78 +305,3 @@ def _check(experiment: Experiment) -> None:
         raise OnebasinError(
             f"config: {where}.landscape.trial: {plane['trial']} is not below trials ({len(experiment.trials)})"
         )
-
-
-class SchemaError(Protocol):
-    """What is used here of `jsonschema.ValidationError`."""
-
-    json_path: str
-    message: str
-    validator: str
-    instance: Any
-    schema: Mapping[str, Any]
-
-
-def explain(error: SchemaError) -> str:
-    """One line for a refused configuration: the key, what is wrong, and what is allowed."""
-    path = error.json_path.removeprefix("$").removeprefix(".")
-    if error.validator == "additionalProperties":
-        allowed = error.schema.get("properties", {})
-        unknown = next(key for key in error.instance if key not in allowed)
-        close = difflib.get_close_matches(unknown, allowed, n=1)
-        hint = f"did you mean {close[0]}? " if close else ""
-        return (
-            f"config: {path}{'.' if path else ''}{unknown}: no such key; {hint}allowed: {', '.join(allowed) or 'none'}"
-        )
-    if error.validator == "oneOf":  # its own message would be the whole section
-        ways = [alternative["required"] for alternative in error.schema["oneOf"]]
-        has = [key for way in ways for key in way if key in error.instance]
-        wants = ", or ".join(" and ".join(way) for way in ways)
-        return f"config: {path}: wants either {wants}; has {', '.join(has) or 'neither'}"
-    allowed = error.schema.get("x-allowed") or _number_hint(error)
-    return f"config: {path}{': ' if path else ''}{error.message}" + (f"; allowed: {allowed}" if allowed else "")
-
-
-def _number_hint(error: SchemaError) -> str:
-    """What to write for a number that YAML took for text: it wants a point before the exponent."""
-    try:
-        return f"{float(error.instance)}" if error.validator == "type" and isinstance(error.instance, str) else ""
-    except ValueError:
-        return ""
-
-
-def plan_stacks(experiment: Experiment, planned: Iterable[Sequence[int]]) -> list[list[int]]:
-    """Which seeds are trained together, `training.seeds_per_job` at a time.
-
-    A seed that has a stack keeps it: a stack that a new seed joined would train all its old seeds again. So new seeds
-    form new stacks, in the configuration's order.
-
-    Args:
-        planned: the stacks of earlier runs; seeds that the configuration no longer has are dropped from them.
-    """
-    wanted = set(experiment["seeds"])
-    stacks = [kept for stack in planned if (kept := [seed for seed in stack if seed in wanted])]
-    placed = {seed for stack in stacks for seed in stack}
-    new = [seed for seed in experiment["seeds"] if seed not in placed]
-    size = experiment["training"]["seeds_per_job"]
-    return stacks + [new[start : start + size] for start in range(0, len(new), size)]
-
-
-def read_stacks(path: str | Path) -> list[list[int]]:
-    """The stacks planned by earlier runs; none if there is no such file."""
-    try:
-        stacks = json.loads(read_text(path)) if os.path.lexists(path) else []
-    except (ValueError, RecursionError):
-        stacks = None
-    if not (isinstance(stacks, list) and all(_is_stack(stack) for stack in stacks)):
-        raise OnebasinError(f"{path}: not a list of lists of seeds; delete it (models that exist are kept)")
-    return stacks
-
-
-def _is_stack(stack: Any) -> bool:
-    return isinstance(stack, list) and all(type(seed) is int for seed in stack)
-
-
-def write_stacks(path: str | Path, stacks: Sequence[Sequence[int]]) -> None:
-    """Remember the plan for later runs."""
-    write_text(path, json.dumps(stacks) + "\n")

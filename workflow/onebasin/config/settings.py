@@ -3,23 +3,19 @@
 The schema is the one place that knows which settings there are, what they may be and what they are if not given.
 """
 
-import functools
 import math
 import re
-from collections.abc import Iterator, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
-import jsonschema
 import yaml
-from jsonschema import Draft202012Validator
 
-from onebasin.config.experiment import explain
+from onebasin.config.explain import explain
+from onebasin.config.schema import complete
 from onebasin.errors import OnebasinError
-from onebasin.registry import builtins, function_of
+from onebasin.registry import entries, function_of
 
 NAMED = re.compile(r"(?P<name>.*?)(?::(?P<settings>\w+=.*))?", re.DOTALL)
-SCHEMA = Path(__file__).with_name("schema.yaml")
 
 
 def parse_named(text: str) -> tuple[str, dict[str, Any]]:
@@ -73,7 +69,7 @@ def data_settings(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
 def method_settings(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
     """The settings of the search called `name`; those of your own (`package.module:callable`) are left as they are."""
     function_of("method", name)
-    if name not in builtins("method"):
+    if name not in entries("method"):
         return dict(given)
     return _completed(f"#/$defs/methods/properties/{name}", given, f"method {name}")
 
@@ -85,7 +81,7 @@ def needs_data(method: str) -> bool:
         OnebasinError: there is no such method.
     """
     function_of("method", method)
-    facts = builtins("method").get(method)
+    facts = entries("method").get(method)
     return facts is not None and not facts.get("weights_only", False)
 
 
@@ -95,35 +91,9 @@ def stage_settings(stage: str, **given: Any) -> dict[str, Any]:
     return _completed(f"#/$defs/experiment/properties/{stage}", said, stage)
 
 
-def default_of(key: str) -> Any:
-    """What a key of the whole configuration (`threads`, `device`) is if it is not given."""
-    return _schema()["properties"][key]["default"]
-
-
 def _completed(reference: str, given: Mapping[str, Any], where: str) -> dict[str, Any]:
     settings = dict(given)
-    schema = {"$ref": reference, "$defs": _schema()["$defs"]}
-    error = next(iter(_Completing(schema).iter_errors(settings)), None)
+    error = complete(reference, settings)
     if error is not None:
         raise OnebasinError(f"{where}: {explain(error).removeprefix('config: ')}")
     return settings
-
-
-@functools.cache
-def _schema() -> dict[str, Any]:
-    found: dict[str, Any] = yaml.safe_load(SCHEMA.read_text(encoding="utf-8"))
-    return found
-
-
-def _with_defaults(
-    validator: Any, properties: Mapping[str, Any], instance: Any, schema: Mapping[str, Any]
-) -> Iterator[jsonschema.ValidationError]:
-    """The schema's `properties`, putting in the defaults of those that are absent, as Snakemake does."""
-    if isinstance(instance, dict):
-        for name, own in properties.items():
-            if "default" in own:
-                instance.setdefault(name, own["default"])
-    yield from Draft202012Validator.VALIDATORS["properties"](validator, properties, instance, schema)
-
-
-_Completing = jsonschema.validators.extend(Draft202012Validator, {"properties": _with_defaults})

@@ -10,11 +10,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from onebasin.machine.modes import mode
+
 
 def prefer_channels_last(network: nn.Module, input_shape: tuple[int, ...]) -> None:
     """Let a network turn its images `[n, c, h, w]` to channels last before it computes, if it convolves and can.
 
-    One that cannot asks for a `view` of what is then no longer contiguous; it is left as it is.
+    One that cannot asks for a `view` of what is then no longer contiguous, or takes no images of numbers but tokens; it
+    is left as it is.
     """
     if any(isinstance(layer, nn.Conv2d) for layer in network.modules()) and _can(network, input_shape):
         network.register_forward_pre_hook(_turn)
@@ -31,12 +34,9 @@ def _channels_last(value: Any) -> Any:
 
 @torch.no_grad()
 def _can(network: nn.Module, input_shape: tuple[int, ...]) -> bool:
-    modes = {layer: layer.training for layer in network.modules()}
     try:
-        network.eval()(_channels_last(torch.zeros(2, *input_shape)))
+        with mode(network, training=False):
+            network(_channels_last(torch.zeros(2, *input_shape)))
     except Exception:  # whatever else is wrong with a user's network is said where it is used
         return False
-    finally:
-        for layer, mode in modes.items():
-            layer.training = mode
     return True

@@ -33,13 +33,14 @@ from torch import Tensor
 from onebasin.data import Data
 from onebasin.machine.devices import to_host
 from onebasin.machine.matmul import add_product
-from onebasin.matching.assignment import Duals, solve
 from onebasin.matching.cost import units_of
-from onebasin.matching.weight import POOLED_SIZE
 from onebasin.models.stack import Models
 from onebasin.progress import track
-from onebasin.symmetry.apply import Indices, identity, places_of
-from onebasin.symmetry.permutations import Permutations
+from onebasin.symmetry.alignment import Alignment
+from onebasin.symmetry.apply import Elements, identity
+from onebasin.symmetry.assignment import Duals, solve
+from onebasin.symmetry.kinds import require_permutations
+from onebasin.symmetry.kinds.permutation import POOLED_SIZE, places_of
 from onebasin.symmetry.spec import Axis, Group, Parts, Spec
 
 SMALLEST_GAIN = 1e-6  # of the largest value; a step that gains less is idle
@@ -48,8 +49,8 @@ IDLE_STEPS = 5  # in a row end the search
 
 def c2m3(
     models: Models, spec: Spec, data: Data | None, settings: Mapping[str, Any], generator: torch.Generator
-) -> Permutations:
-    """Permutations of all models to the universe; nothing is drawn.
+) -> Alignment:
+    """Alignment of all models to the universe; nothing is drawn.
 
     Memory beyond the models: five copies of every tensor that is permuted along two axes, two of one that is permuted
     along one, and an n x n matrix a model and group.
@@ -57,6 +58,7 @@ def c2m3(
     Args:
         settings: `max_steps`.
     """
+    require_permutations(spec, "c2m3")
     search = FrankWolfe(models.weights, spec)
     steps = idle = 0
     for _ in track(range(settings["max_steps"]), f"C2M3 of {len(models)} models, steps", settings["max_steps"]):
@@ -66,7 +68,7 @@ def c2m3(
         if idle == IDLE_STEPS:
             break
     indices = search.rounded()
-    return Permutations(indices, search.work(steps))
+    return Alignment(indices, search.work(steps))
 
 
 class FrankWolfe:
@@ -116,7 +118,7 @@ class FrankWolfe:
         assert total is not None, f"group {group.name} acts on no weights"
         return total
 
-    def rounded(self) -> Indices:
+    def rounded(self) -> Elements:
         """The permutations `[N, n]` nearest to the matrices."""
         self._duals.clear()  # those of gradients say nothing here
         return {group.name: self._best(group, self.matrices[group.name][self._moving]) for group in self._spec.groups}
@@ -126,7 +128,7 @@ class FrankWolfe:
         return {"steps": steps, "assignments": self._assignments, "row_scans": self._row_scans}
 
     def _best(self, group: Group, gains: Tensor) -> Tensor:
-        """Permutations `[N, n]`: for the k models that move those of the largest gains `[k, n, n]`, else the old."""
+        """Alignment `[N, n]`: for the k models that move those of the largest gains `[k, n, n]`, else the old."""
         old = self._vertices[group.name]
         threads = torch.get_num_threads() if group.size >= POOLED_SIZE else 1
         costs, previous = to_host(gains.neg()).numpy(), old[self._moving].cpu().numpy()
@@ -196,8 +198,8 @@ class SoftTensor:
         for axis in axes:
             result = torch.empty_like(stack)
             for model, (before, after) in enumerate(zip(stack, result, strict=True)):
-                own = {name: index[model] for name, index in vertices.items()}
-                torch.index_select(before, axis, places_of(self._axes[axis], own, before.shape[axis]), out=after)
+                parts = [(place, group.size, vertices[group.name][model]) for place, group in self._axes[axis]]
+                torch.index_select(before, axis, places_of(parts, before.shape[axis]), out=after)
             stack = result
         return stack
 

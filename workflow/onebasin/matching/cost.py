@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from onebasin.machine.matmul import add_product
-from onebasin.symmetry.apply import permute_tensor
+from onebasin.symmetry.apply import act_on_tensor
+from onebasin.symmetry.kinds import kind_of
 from onebasin.symmetry.spec import Axis, Group, Spec
 
 MOST_MENDED = 0.5  # of a neighbour's units; beyond, gathering them costs about what the whole product does
@@ -24,19 +25,19 @@ KEPT_SHARE = 1.5  # times the memory of one model may hold costs that are kept
 
 
 def gains(
-    target: Mapping[str, Tensor], source: Mapping[str, Tensor], spec: Spec, indices: Mapping[str, Tensor], group: Group
+    target: Mapping[str, Tensor], source: Mapping[str, Tensor], spec: Spec, elements: Mapping[str, Tensor], group: Group
 ) -> Tensor:
     """G `[k, n, n]` of `group`: row = place in the target, column = unit of the unpermuted source.
 
     Args:
         target: stack `[k, ...]`, one target a model. Tensors that it lacks (running statistics) do not count.
         source: stack `[k, ...]` of unpermuted models.
-        indices: the present permutations `[k, n]` of every group.
+        elements: the present permutations `[k, n]` of every group.
     """
-    models = len(indices[group.name])
+    models = len(elements[group.name])
     if models > 1 and next(iter(target.values())).device.type == "cpu":
         # one after the other: a product fills the cores, and only one model's gathered tensors are in memory
-        stacks = [{name: tensor.split(1) for name, tensor in stack.items()} for stack in (target, source, indices)]
+        stacks = [{name: tensor.split(1) for name, tensor in stack.items()} for stack in (target, source, elements)]
         result = next(iter(target.values())).new_empty(models, group.size, group.size)
         for model in range(models):
             one, other, own = ({name: parts[model] for name, parts in stack.items()} for stack in stacks)
@@ -45,25 +46,25 @@ def gains(
     total: Tensor | None = None
     for axis in group.axes:
         if axis.tensor in target:
-            ours, theirs = target[axis.tensor], _permute_others(source[axis.tensor], axis, spec, indices)
+            ours, theirs = target[axis.tensor], _permute_others(source[axis.tensor], axis, spec, elements)
             total = add_product(total, units_of(ours, axis, group), units_of(theirs, axis, group))
     assert total is not None, f"group {group.name} acts on no weights"
     return total
 
 
 def agreement(
-    target: Mapping[str, Tensor], source: Mapping[str, Tensor], spec: Spec, indices: Mapping[str, Tensor], group: Group
+    target: Mapping[str, Tensor], source: Mapping[str, Tensor], spec: Spec, elements: Mapping[str, Tensor], group: Group
 ) -> Tensor:
     """`<target, permuted source>` `[k]` over the tensors on which `group` acts, summed in float64.
 
     Arguments are those of `gains`.
     """
-    models = len(indices[group.name])
-    total = torch.zeros(models, dtype=torch.float64, device=indices[group.name].device)
+    models = len(elements[group.name])
+    total = torch.zeros(models, dtype=torch.float64, device=elements[group.name].device)
     for name in sorted({axis.tensor for axis in group.axes} & target.keys()):
         for model in range(models):
-            own = {other: index[model] for other, index in indices.items()}
-            theirs = permute_tensor(name, source[name][model], spec, own)
+            own = {other: element[model] for other, element in elements.items()}
+            theirs = act_on_tensor(name, source[name][model], spec, own)
             total[model] += torch.dot(target[name][model].flatten().double(), theirs.flatten().double())
     return total
 
@@ -88,49 +89,49 @@ class Costs:
         self._costs: dict[str, Tensor] = {}
         self._seen: dict[str, dict[str, Tensor]] = {}  # the neighbours' permutations that the costs are for
 
-    def of(self, group: Group, indices: Mapping[str, Tensor], models: Sequence[int]) -> Tensor:
+    def of(self, group: Group, elements: Mapping[str, Tensor], models: Sequence[int]) -> Tensor:
         """The costs `[m, n, n]` of `group` for m of the k models, given the present permutations `[k, n]`."""
         if group.name not in self._costs:
-            costs = self._fresh(group, indices, models)
-            if group.name in self._kept and len(models) == len(indices[group.name]):
+            costs = self._fresh(group, elements, models)
+            if group.name in self._kept and len(models) == len(elements[group.name]):
                 self._costs[group.name] = costs
-                self._seen[group.name] = {name: indices[name].clone() for name in self._spec.neighbours(group)}
+                self._seen[group.name] = {name: elements[name].clone() for name in self._spec.neighbours(group)}
             return costs
         for model in models:
-            self._mend(group, indices, model)
+            self._mend(group, elements, model)
         return _rows(self._costs[group.name], models)
 
-    def agreement(self, group: Group, indices: Mapping[str, Tensor], models: Sequence[int]) -> Tensor:
+    def agreement(self, group: Group, elements: Mapping[str, Tensor], models: Sequence[int]) -> Tensor:
         """`agreement` `[m]` of m of the k models, given the present permutations `[k, n]`."""
-        return agreement(*self._part(indices, models), group)
+        return agreement(*self._part(elements, models), group)
 
-    def _fresh(self, group: Group, indices: Mapping[str, Tensor], models: Sequence[int]) -> Tensor:
-        return gains(*self._part(indices, models), group).neg_()
+    def _fresh(self, group: Group, elements: Mapping[str, Tensor], models: Sequence[int]) -> Tensor:
+        return gains(*self._part(elements, models), group).neg_()
 
     def _part(
-        self, indices: Mapping[str, Tensor], models: Sequence[int]
+        self, elements: Mapping[str, Tensor], models: Sequence[int]
     ) -> tuple[dict[str, Tensor], dict[str, Tensor], Spec, dict[str, Tensor]]:
         target, source, own = (
             {name: _rows(tensor, models) for name, tensor in stack.items()}
-            for stack in (self._target, self._source, indices)
+            for stack in (self._target, self._source, elements)
         )
         return target, source, self._spec, own
 
-    def _mend(self, group: Group, indices: Mapping[str, Tensor], model: int) -> None:
+    def _mend(self, group: Group, elements: Mapping[str, Tensor], model: int) -> None:
         seen = self._seen[group.name]
-        moved = {name: indices[name][model] != old[model] for name, old in seen.items()}
+        moved = {name: elements[name][model] != old[model] for name, old in seen.items()}
         counts = {name: int(units.sum()) for name, units in moved.items()}
         if any(count > MOST_MENDED * len(moved[name]) for name, count in counts.items()):
-            self._costs[group.name][model] = self._fresh(group, indices, [model])[0]
+            self._costs[group.name][model] = self._fresh(group, elements, [model])[0]
         else:
             for axis in group.axes:
                 for other, parts in self._spec.axes_of(axis.tensor).items():
                     if other != axis.axis and axis.tensor in self._target:
                         for part, neighbour in parts:
                             if counts[neighbour.name]:
-                                self._mend_axis(group, axis, part, neighbour, moved[neighbour.name], indices, model)
+                                self._mend_axis(group, axis, part, neighbour, moved[neighbour.name], elements, model)
         for name, old in seen.items():
-            old[model] = indices[name][model]
+            old[model] = elements[name][model]
 
     def _mend_axis(
         self,
@@ -139,7 +140,7 @@ class Costs:
         part: Axis,
         neighbour: Group,
         moved: Tensor,
-        indices: Mapping[str, Tensor],
+        elements: Mapping[str, Tensor],
         model: int,
     ) -> None:
         """Add what `part`, another axis of the tensor, contributes where its permutation changed."""
@@ -147,7 +148,7 @@ class Costs:
         count = min(len(moved), -int(moved.sum()) % MENDED_AT_ONCE + int(moved.sum()))
         units = torch.argsort(moved, descending=True, stable=True)[:count]  # beyond those that moved: changes of 0
         places = part.places(neighbour.size, moved.device)
-        new, old = indices[neighbour.name][model][units], self._seen[group.name][neighbour.name][model][units]
+        new, old = elements[neighbour.name][model][units], self._seen[group.name][neighbour.name][model][units]
         ours = target.index_select(part.axis, places[:, units].flatten())
         # the old minus the new, as the costs are -G
         theirs = source.index_select(part.axis, places[:, old].flatten())
@@ -163,6 +164,7 @@ def kept_groups(stack: Mapping[str, Tensor], spec: Spec, at_once: int) -> set[st
 
     Those first whose product takes longest for the size of its result. A tensor on which groups act along more than
     two axes, or one group along both, is left out: mending an axis would need the others' permutations of both times.
+    A group with a neighbour that does not move units one by one is left out, too.
     """
     room = KEPT_SHARE * sum(tensor[0].numel() for tensor in stack.values()) / at_once
 
@@ -172,6 +174,7 @@ def kept_groups(stack: Mapping[str, Tensor], spec: Spec, at_once: int) -> set[st
     kept: set[str] = set()
     for group in sorted(spec.groups, key=product, reverse=True):
         simple = all(len(spec.axes_of(axis.tensor)) <= 2 for axis in group.axes)
+        simple &= all(kind_of(other).moves_units for other in spec.groups if other.name in spec.neighbours(group))
         if simple and group.name not in spec.neighbours(group) and group.size**2 <= room:
             kept.add(group.name)
             room -= group.size**2
@@ -188,12 +191,12 @@ def units_of(stack: Tensor, axis: Axis, group: Group) -> Tensor:
     return stack.movedim(number, 1).reshape(stack.shape[0], group.size, -1)
 
 
-def _permute_others(stack: Tensor, axis: Axis, spec: Spec, indices: Mapping[str, Tensor]) -> Tensor:
+def _permute_others(stack: Tensor, axis: Axis, spec: Spec, elements: Mapping[str, Tensor]) -> Tensor:
     """The tensor of every model with all its axes but this one in their present order."""
     if spec.axes_of(axis.tensor).keys() == {axis.axis}:
         return stack
     permuted = [
-        permute_tensor(axis.tensor, own, spec, {name: index[model] for name, index in indices.items()}, axis.axis)
+        act_on_tensor(axis.tensor, own, spec, {name: element[model] for name, element in elements.items()}, axis.axis)
         for model, own in enumerate(stack)
     ]
     return permuted[0][None] if len(permuted) == 1 else torch.stack(permuted)

@@ -5,18 +5,19 @@ were the identity: with `w (stopgrad(pi(theta)) + t - stopgrad(t))` in the combi
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 from torch.optim.adam import adam
 
 from onebasin.data import Data, Split, batches
 from onebasin.data.augmentation import augment
-from onebasin.models.objective import forward
+from onebasin.models.objective import cross_entropy, forward
 from onebasin.parameters import Parameters, one
-from onebasin.symmetry.apply import Indices, identity, permute
+from onebasin.seeding import child, drawing_from
+from onebasin.symmetry.apply import Elements, act, identity
 from onebasin.symmetry.spec import Spec
 
 ADAM: Any = {"beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "weight_decay": 0, "amsgrad": False, "maximize": False}
@@ -56,29 +57,35 @@ class Latents:
         adam(list(views.values()), shares, means, squares, [], steps, fused=True, lr=self._lr, **ADAM)
 
 
-def permuted(source: Mapping[str, Tensor], spec: Spec, indices: Mapping[str, Tensor]) -> Iterator[Parameters]:
+def permuted(source: Mapping[str, Tensor], spec: Spec, elements: Mapping[str, Tensor]) -> Iterator[Parameters]:
     """The models of a stack, one at a time, their units in their present order."""
     for model in range(len(next(iter(source.values())))):
-        yield permute(one(source, model), spec, one(indices, model))
+        yield act(one(source, model), spec, one(elements, model))
 
 
 def training_batches(data: Data, settings: Mapping[str, Any], generator: torch.Generator) -> Iterator[Split]:
     """One epoch of the training data as the models were trained on them: in random order, with their augmentation."""
     for chosen in batches(len(data.train), settings["batch"], generator):
-        images = data.train.inputs[chosen]
+        inputs = data.train.inputs[chosen]
         if settings.get("augmentation"):
-            images = augment(images, settings["augmentation"], generator, data.black)
-        yield Split(images, data.train.targets[chosen])
+            inputs = augment(inputs, settings["augmentation"], generator, data.black)
+        yield Split(inputs, data.train.targets[chosen])
+
+
+def own_dropout(generator: torch.Generator) -> AbstractContextManager[None]:
+    """Within this context, what the network draws while it trains is drawn from streams that belong to `generator`."""
+    places = dict.fromkeys([torch.device("cpu"), generator.device])
+    return drawing_from(*(child(generator, "dropout", device) for device in places))
 
 
 def gradient_at(network: torch.nn.Module, parameters: Parameters, batch: Split) -> Parameters:
-    """The gradient of the batch's mean cross-entropy at `parameters`."""
+    """The gradient of the batch's mean cross-entropy at `parameters`, the network in training mode."""
     here = {name: tensor.detach().requires_grad_() for name, tensor in parameters.items()}
-    loss = F.cross_entropy(forward(network, here, batch.inputs), batch.targets)
+    loss = cross_entropy(forward(network, here, batch.inputs, training=True), batch.targets)
     return dict(zip(here, torch.autograd.grad(loss, list(here.values())), strict=True))
 
 
-def with_reference(spec: Spec, indices: Mapping[str, Tensor]) -> Indices:
+def with_reference(spec: Spec, elements: Mapping[str, Tensor]) -> Elements:
     """The permutations with the identity of the first model before them."""
-    first = identity(spec, 1, next(iter(indices.values())).device)
-    return {name: torch.cat([first[name], index]) for name, index in indices.items()}
+    first = identity(spec, 1, next(iter(elements.values())).device)
+    return {name: torch.cat([first[name], element]) for name, element in elements.items()}

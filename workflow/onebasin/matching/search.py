@@ -7,10 +7,10 @@ from typing import Any
 from onebasin.data import Data
 from onebasin.models.stack import Models
 from onebasin.seeding import generator
-from onebasin.symmetry.permutations import Permutations, save_permutations
+from onebasin.symmetry.alignment import Alignment, save_alignment
 from onebasin.symmetry.spec import Spec
 
-Search = Callable[..., Permutations]
+Search = Callable[..., Alignment]
 
 
 def run_search(
@@ -22,7 +22,7 @@ def run_search(
     settings: Mapping[str, Any],
     seed: int,
     trial: int,
-) -> Permutations:
+) -> Alignment:
     """Search the permutations of the models; the method's name, the seed, N and the trial decide its random numbers.
 
     Args:
@@ -36,7 +36,7 @@ def run_search(
 
 def save_found(
     path: str | Path,
-    permutations: Permutations,
+    permutations: Alignment,
     models: Models,
     method: str,
     settings: Mapping[str, Any],
@@ -44,4 +44,4 @@ def save_found(
     **facts: Any,
 ) -> None:
     """Write the permutations of the models, with what they were searched by and any other `facts`."""
-    save_permutations(path, permutations, models=models.seeds, method=method, settings=settings, trial=trial, **facts)
+    save_alignment(path, permutations, models=models.seeds, method=method, settings=settings, trial=trial, **facts)

@@ -10,21 +10,26 @@ from typing import Any
 import torch
 
 from onebasin.data import Data
-from onebasin.matching.latents import Latents, gradient_at, permuted, training_batches, with_reference
+from onebasin.matching.latents import (
+    Latents,
+    gradient_at,
+    own_dropout,
+    permuted,
+    training_batches,
+    with_reference,
+)
 from onebasin.matching.weight import Matcher
 from onebasin.models.stack import Models
 from onebasin.parameters import combine, one, some
 from onebasin.progress import track
-from onebasin.symmetry.permutations import Permutations
+from onebasin.symmetry.alignment import Alignment
 from onebasin.symmetry.spec import Spec
 
 HALF = 0.5  # the weight of either model at the midpoint
 
 
-def ste(
-    models: Models, spec: Spec, data: Data, settings: Mapping[str, Any], generator: torch.Generator
-) -> Permutations:
-    """Permutations of models 2..N against the first, which keeps its order; those of the last step.
+def ste(models: Models, spec: Spec, data: Data, settings: Mapping[str, Any], generator: torch.Generator) -> Alignment:
+    """Alignment of models 2..N against the first, which keeps its order; those of the last step.
 
     Args:
         settings: `epochs`, `batch`, `lr` of Adam over the latent targets, `augmentation`, `first_sweep` and
@@ -35,14 +40,13 @@ def ste(
     source = some(models.weights, slice(1, None))
     latents = Latents(first, pairs, settings["lr"])
     matcher = Matcher(spec, pairs, generator, settings["first_sweep"], settings["warm_start"], device)
-    network = models.network.train()
     steps = 0
-    for _ in track(range(settings["epochs"]), f"STE of {pairs} pairs, epochs", settings["epochs"]):
-        for batch in training_batches(data, settings, generator):
-            matcher.match(latents.stack, source, range(pairs))
-            for pair, second in enumerate(permuted(source, spec, matcher.indices)):
-                midpoint = combine([(HALF, first), (HALF, second)])
-                latents.step_one(pair, gradient_at(network, midpoint, batch), HALF)
-            steps += 1
-    network.eval()
-    return Permutations(with_reference(spec, matcher.indices), matcher.work(steps))
+    with own_dropout(generator):
+        for _ in track(range(settings["epochs"]), f"STE of {pairs} pairs, epochs", settings["epochs"]):
+            for batch in training_batches(data, settings, generator):
+                matcher.match(latents.stack, source, range(pairs))
+                for pair, second in enumerate(permuted(source, spec, matcher.elements)):
+                    midpoint = combine([(HALF, first), (HALF, second)])
+                    latents.step_one(pair, gradient_at(models.network, midpoint, batch), HALF)
+                steps += 1
+    return Alignment(with_reference(spec, matcher.elements), matcher.work(steps))

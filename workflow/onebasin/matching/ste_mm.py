@@ -14,19 +14,26 @@ import torch
 from torch import Tensor
 
 from onebasin.data import Data
-from onebasin.matching.latents import Latents, gradient_at, permuted, training_batches, with_reference
+from onebasin.matching.latents import (
+    Latents,
+    gradient_at,
+    own_dropout,
+    permuted,
+    training_batches,
+    with_reference,
+)
 from onebasin.matching.weight import Matcher
 from onebasin.models.stack import Models
 from onebasin.parameters import combine, one, some
 from onebasin.progress import track
-from onebasin.symmetry.permutations import Permutations
+from onebasin.symmetry.alignment import Alignment
 from onebasin.symmetry.spec import Spec
 
 
 def ste_mm(
     models: Models, spec: Spec, data: Data, settings: Mapping[str, Any], generator: torch.Generator
-) -> Permutations:
-    """Permutations of all models, those of the last step; the first model keeps its order.
+) -> Alignment:
+    """Alignment of all models, those of the last step; the first model keeps its order.
 
     Args:
         settings: `epochs`, `batch`, `lr` of Adam over the latent targets, `weights`: `random` (N uniform draws divided
@@ -38,17 +45,17 @@ def ste_mm(
     source = some(models.weights, slice(1, None))
     latents = Latents(first, count - 1, settings["lr"])
     matcher = Matcher(spec, count - 1, generator, settings["first_sweep"], settings["warm_start"], device)
-    network = models.network.train()
     steps = 0
-    for _ in track(range(settings["epochs"]), f"STE-MM of {count} models, epochs", settings["epochs"]):
-        for batch in training_batches(data, settings, generator):
-            matcher.match(latents.stack, source, range(count - 1))
-            weights = convex_weights(count, settings["weights"], generator).tolist()
-            everyone = itertools.chain([first], permuted(source, spec, matcher.indices))
-            latents.step(gradient_at(network, combine(zip(weights, everyone, strict=True)), batch), weights[1:])
-            steps += 1
-    network.eval()
-    return Permutations(with_reference(spec, matcher.indices), matcher.work(steps))
+    with own_dropout(generator):
+        for _ in track(range(settings["epochs"]), f"STE-MM of {count} models, epochs", settings["epochs"]):
+            for batch in training_batches(data, settings, generator):
+                matcher.match(latents.stack, source, range(count - 1))
+                weights = convex_weights(count, settings["weights"], generator).tolist()
+                everyone = itertools.chain([first], permuted(source, spec, matcher.elements))
+                combination = combine(zip(weights, everyone, strict=True))
+                latents.step(gradient_at(models.network, combination, batch), weights[1:])
+                steps += 1
+    return Alignment(with_reference(spec, matcher.elements), matcher.work(steps))
 
 
 def convex_weights(count: int, kind: str, generator: torch.Generator) -> Tensor:

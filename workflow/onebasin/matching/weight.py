@@ -13,27 +13,23 @@ import torch
 from torch import Tensor
 
 from onebasin.data import Data
-from onebasin.machine.devices import to_host
-from onebasin.matching.assignment import Duals, solve
 from onebasin.matching.cost import Costs, kept_groups
 from onebasin.models.stack import Models
 from onebasin.parameters import Parameters, combine, one, some
 from onebasin.progress import track
-from onebasin.symmetry.apply import identity, permute_stack
-from onebasin.symmetry.permutations import Permutations
+from onebasin.symmetry.alignment import Alignment
+from onebasin.symmetry.apply import act_on_stack, identity
+from onebasin.symmetry.kinds import kind_of
 from onebasin.symmetry.spec import Group, Spec
 
 MAX_SWEEPS = 300
-POOLED_SIZE = 1024  # units; warm-started problems below it take less time than handing them to other threads
 
 
 class Matcher:
     """Matches N models to N targets, starting where the last call ended.
 
     Attributes:
-        indices: the present permutations, `[N, n]` int64 per group (at first the identity).
-        assignments: number of linear assignment problems solved so far.
-        row_scans: rows of cost matrices that the solver went through, its work whatever the machine.
+        elements: the present elements of N models by group (at first the identity).
     """
 
     def __init__(
@@ -56,15 +52,10 @@ class Matcher:
             warm_start: start every assignment from the dual variables and permutation of the one before.
         """
         self.spec = spec
-        self.indices = identity(spec, models, device)
-        self.assignments = 0
-        self.row_scans = 0
+        self.elements = identity(spec, models, device)
         self._generator = generator
         self._in_signal_order = np.full(models, first_sweep == "signal")
-        self._warm_start = warm_start
-        self._duals = {
-            group.name: Duals(np.zeros((models, group.size)), np.zeros((models, group.size))) for group in spec.groups
-        }
+        self._solvers = {g.name: kind_of(g).solver(models, g.size, warm_start, True) for g in spec.groups}
         self._kept: set[str] | None = None
         self._neighbours = {
             group.name: [i for i, g in enumerate(spec.groups) if g.name in spec.neighbours(group)]
@@ -132,45 +123,45 @@ class Matcher:
                 break
         return changed_at_all
 
+    @property
+    def assignments(self) -> int:
+        """Number of problems solved so far, one a group and model."""
+        return sum(solver.solved for solver in self._solvers.values())
+
+    @property
+    def row_scans(self) -> int:
+        """The work that they took, whatever the machine: for permutations, rows of cost matrices gone through."""
+        return sum(solver.row_scans for solver in self._solvers.values())
+
     def work(self, steps: int) -> dict[str, int]:
         """What the search took, for its artifact."""
         return {"steps": steps, "assignments": self.assignments, "row_scans": self.row_scans}
 
     def _solve(self, group: Group, gathered: Costs, rows: np.ndarray, todo: np.ndarray) -> np.ndarray:
-        """Find the best permutation of one group for the models `rows[todo]`; a mask of those that improved.
+        """Find the best element of one group for the models `rows[todo]`; a mask of those that improved.
 
         Row i of the costs is model `rows[i]`.
         """
-        present = {name: index[torch.from_numpy(rows)] for name, index in self.indices.items()}
-        costs = to_host(gathered.of(group, present, todo.tolist())).numpy()
-        models = rows[todo]
-        old = present[group.name].cpu().numpy()[todo]
-        duals = self._duals[group.name]
-        start = Duals(duals.rows[models], duals.columns[models]) if self._warm_start else None
-        threads = torch.get_num_threads() if group.size >= POOLED_SIZE else 1
-        found = solve(costs, start, old if self._warm_start else None, threads=threads)
-        self.assignments += len(models)
-        self.row_scans += int(found.row_scans.sum())
-        duals.rows[models], duals.columns[models] = found.duals.rows, found.duals.columns
-        improved = _total(costs, found.columns) < _total(costs, old)  # not <=: ties must not keep the sweeps going
-        new = torch.from_numpy(found.columns).to(self.indices[group.name].device)
+        present = {name: element[torch.from_numpy(rows)] for name, element in self.elements.items()}
+        costs, models = gathered.of(group, present, todo.tolist()), rows[todo]
+        new, improved = self._solvers[group.name].best(costs, models, present[group.name][torch.from_numpy(todo)])
         if improved.any() and group.name in self.spec.neighbours(group):
             improved &= self._agrees_more(group, gathered, present, todo, new)
-        self.indices[group.name][models[improved]] = new[improved]
+        self.elements[group.name][models[improved]] = new[improved]
         return improved
 
     def _agrees_more(
         self, group: Group, gathered: Costs, present: Mapping[str, Tensor], todo: np.ndarray, new: Tensor
     ) -> np.ndarray:
-        """Whether the new permutation of a group is better where the costs are a gradient only (`matching.cost`)."""
+        """Whether the new element of a group is better where the costs are a gradient only (`matching.cost`)."""
         changed = {**present, group.name: present[group.name].index_copy(0, torch.from_numpy(todo).to(new.device), new)}
-        before, after = (gathered.agreement(group, indices, todo.tolist()) for indices in (present, changed))
+        before, after = (gathered.agreement(group, elements, todo.tolist()) for elements in (present, changed))
         return (after > before).cpu().numpy()
 
 
 def weight_matching(
     models: Models, spec: Spec, data: Data | None, settings: Mapping[str, Any], generator: torch.Generator
-) -> Permutations:
+) -> Alignment:
     """Match every model to the mean of the others, in random order, until a round over all changes nothing.
 
     No model is the reference. Each match lowers the sum of squared distances to the mean (or leaves it), so the rounds
@@ -180,7 +171,7 @@ def weight_matching(
         settings: `max_rounds`, and `first_sweep` (`Matcher`).
     """
     count = len(models)
-    matcher = Matcher(spec, count, generator, settings["first_sweep"], device=_device_of(models))
+    matcher = Matcher(spec, count, generator, settings["first_sweep"], device=models.device)
     permuted = {name: tensor.clone() for name, tensor in models.weights.items()}
     rounds = 0
     for _ in track(range(settings["max_rounds"]), "weight matching, rounds", settings["max_rounds"]):
@@ -191,7 +182,7 @@ def weight_matching(
         ]
         if not any(changes):
             break
-    return Permutations(matcher.indices, matcher.work(rounds))
+    return Alignment(matcher.elements, matcher.work(rounds))
 
 
 def _match_to_others(model: int, models: Models, permuted: Parameters, matcher: Matcher) -> bool:
@@ -201,21 +192,11 @@ def _match_to_others(model: int, models: Models, permuted: Parameters, matcher: 
     source = some(models.weights, slice(model, model + 1))
     changed = matcher.match(target, source, [model])
     if changed:
-        own = some(matcher.indices, slice(model, model + 1))
-        for name, tensor in permute_stack(source, matcher.spec, own).items():
+        own = some(matcher.elements, slice(model, model + 1))
+        for name, tensor in act_on_stack(source, matcher.spec, own).items():
             permuted[name][model] = tensor[0]
     return changed
 
 
-def _device_of(models: Models) -> torch.device:
-    return next(iter(models.parameters.values())).device
-
-
 def _draw_seed(generator: torch.Generator) -> int:
     return int(torch.randint(2**62, (), generator=generator, device=generator.device))
-
-
-def _total(costs: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """The cost `[k]` of each assignment, summed in float64."""
-    problems, size = columns.shape
-    return costs[np.arange(problems)[:, None], np.arange(size), columns].sum(axis=1, dtype=np.float64)

@@ -12,7 +12,8 @@ import torch
 
 from onebasin.data import Data
 from onebasin.matching.ste_mm import ste_mm
-from onebasin.merging.average import permuted_models
+from onebasin.measures.run import Run
+from onebasin.merging.average import aligned_models
 from onebasin.models.stack import Models
 from onebasin.parameters import mean, squared_distance
 from onebasin.seeding import generator
@@ -39,8 +40,20 @@ def compare_warm_start(
     }
     rows = []
     for warm, permutations in found.items():
-        permuted = permuted_models(models, spec, permutations).parameters
+        permuted = aligned_models(models, spec, permutations).parameters
         objective = squared_distance(permuted, mean(permuted)) / len(models)
-        same = all(torch.equal(index, found[True].indices[name]) for name, index in permutations.indices.items())
+        same = all(torch.equal(index, found[True].elements[name]) for name, index in permutations.elements.items())
         rows.append({"warm_start": warm, **permutations.work, "objective": objective, "identical": same})
     return pd.DataFrame(rows)
+
+
+def measure_acceleration(run: Run, settings: Mapping[str, Any]) -> dict[str, pd.DataFrame]:
+    """Measure `acceleration`: the table of that name, for all models of a trial.
+
+    Args:
+        settings: `epochs` of either search; the others are those of the experiment's `ste_mm`.
+    """
+    search = {**run.search("ste_mm").settings, **settings}
+    key = (run.root, "acceleration", run.trial)
+    table = compare_warm_start(run.models, run.spec, run.data, search, *key)
+    return {"acceleration": table.assign(method="ste_mm", count=len(run.models))}

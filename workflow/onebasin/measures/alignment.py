@@ -22,7 +22,7 @@ from onebasin.measures.singular import Decomposition, decompose, layer_of
 from onebasin.models.stack import Models
 from onebasin.parameters import Parameters
 from onebasin.progress import track
-from onebasin.symmetry.permutations import Permutations
+from onebasin.symmetry.alignment import Alignment
 from onebasin.symmetry.spec import Spec
 
 Decompositions = Mapping[str, Decomposition]
@@ -62,7 +62,7 @@ def alignments(
     models: Models,
     decompositions: Sequence[Decompositions],
     spec: Spec,
-    permutations: Permutations,
+    permutations: Alignment,
     merged: Parameters,
     gammas: Sequence[float],
 ) -> pd.DataFrame:

@@ -6,35 +6,29 @@ anchor is the first model; of N models, every two of the others are tested.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any
 
 import pandas as pd
 import torch
 
 from onebasin.data import Data
 from onebasin.matching.latents import with_reference
+from onebasin.matching.search import Search
 from onebasin.measures.pairwise import interpolation_curves, pairwise_barriers
-from onebasin.merging.average import permuted_models
+from onebasin.measures.run import Run
+from onebasin.merging.average import aligned_models
 from onebasin.merging.recalibration import Recalibration
 from onebasin.models.stack import Models
 from onebasin.parameters import some
 from onebasin.seeding import generator
-from onebasin.symmetry.apply import Indices, compose, invert
-from onebasin.symmetry.permutations import Permutations
+from onebasin.symmetry.alignment import Alignment
+from onebasin.symmetry.apply import Elements, compose, invert
 from onebasin.symmetry.spec import Spec
-
-
-class Search(Protocol):
-    """What every method of `onebasin.matching` is."""
-
-    def __call__(
-        self, models: Models, spec: Spec, data: Data, settings: Mapping[str, Any], generator: torch.Generator
-    ) -> Permutations: ...
 
 
 def match_to_anchor(
     search: Search, models: Models, spec: Spec, data: Data, settings: Mapping[str, Any], *key: int | str
-) -> Permutations:
+) -> Alignment:
     """The permutations of all models when each but the first is matched to the first alone, which keeps its order.
 
     Args:
@@ -43,24 +37,26 @@ def match_to_anchor(
     """
     device = data.train.targets.device
     found = [
-        in_order_of_first(search(pair(models, 0, model), spec, data, settings, generator(*key, model, device=device)))
+        in_order_of_first(
+            spec, search(pair(models, 0, model), spec, data, settings, generator(*key, model, device=device))
+        )
         for model in range(1, len(models))
     ]
-    return Permutations(with_reference(spec, {name: torch.stack([own[name] for own in found]) for name in found[0]}))
+    return Alignment(with_reference(spec, {name: torch.stack([own[name] for own in found]) for name in found[0]}))
 
 
 def anchored_barriers(
-    models: Models, spec: Spec, permutations: Permutations, data: Data, points: int, recalibrate: Recalibration
+    models: Models, spec: Spec, permutations: Alignment, data: Data, points: int, recalibrate: Recalibration
 ) -> pd.DataFrame:
     """Barriers between the permuted models but the first: `split, model_a, model_b, barrier_loss, barrier_accuracy`."""
-    permuted = permuted_models(models, spec, permutations)
+    permuted = aligned_models(models, spec, permutations)
     others = replace(permuted, parameters=some(permuted.parameters, slice(1, None)), seeds=models.seeds[1:])
     return pairwise_barriers(interpolation_curves(others, data, points, recalibrate))
 
 
-def in_order_of_first(permutations: Permutations) -> Indices:
-    """The permutation `[n]` per group of the second of two models that fits the first as it is."""
-    return compose(permutations.of(1), invert(permutations.of(0)))
+def in_order_of_first(spec: Spec, alignment: Alignment) -> Elements:
+    """The elements of the second of two models that fit the first as it is."""
+    return compose(spec, alignment.of(1), invert(spec, alignment.of(0)))
 
 
 def pair(models: Models, first: int, second: int) -> Models:
@@ -83,3 +79,22 @@ def of_counts(barriers: pd.DataFrame, models: Models, counts: Sequence[int]) -> 
         inside = barriers["model_a"].isin(seeds) & barriers["model_b"].isin(seeds)
         tables.append(barriers[inside].assign(count=count))
     return pd.concat(tables, ignore_index=True)
+
+
+def three_models(run: Run, settings: Mapping[str, Any]) -> dict[str, pd.DataFrame]:
+    """Measure `three_models`: the table of that name, for every method and count.
+
+    Those of methods that leave the first model as it is are measured already, with all pairs.
+
+    Args:
+        settings: `points` of a line between two models.
+    """
+    known = run.part("pairwise")
+    tables = [without_anchor(known[~known["method"].isin(run.searched)], run.models.seeds[0])]
+    for method in run.searched:
+        search = run.search(method)
+        key = (run.root, "three_models", method, run.trial)
+        found = match_to_anchor(search.function, run.models, run.spec, run.data, search.settings, *key)
+        barriers = anchored_barriers(run.models, run.spec, found, run.data, settings["points"], run.recalibration())
+        tables.append(of_counts(barriers, run.models, run.counts).assign(method=method))
+    return {"three_models": pd.concat(tables)}

@@ -3,6 +3,9 @@
 The plane's origin is the first model, its x axis runs through the second; distances are L2 norms in parameter space.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 import pandas as pd
 import torch
 from torch import Tensor
@@ -10,6 +13,7 @@ from torch.nn.utils import parameters_to_vector
 
 from onebasin.data import Split
 from onebasin.errors import OnebasinError
+from onebasin.measures.run import Run, by_count
 from onebasin.merging.recalibration import Recalibration
 from onebasin.models.objective import measure
 from onebasin.models.stack import Models
@@ -79,3 +83,18 @@ def _unflatten(vector: Tensor, like: Parameters) -> Parameters:
 def _at(origin: Parameters, axes: list[Parameters], x: float, y: float) -> Parameters:
     along, across = axes
     return {name: tensor + x * along[name] + y * across[name] for name, tensor in origin.items()}
+
+
+def measure_landscape(run: Run, settings: Mapping[str, Any]) -> dict[str, pd.DataFrame]:
+    """Measure `landscape`: the table of that name, of the first three permuted models.
+
+    Args:
+        settings: the `split` whose loss is meant, and the `resolution` of the grid.
+    """
+
+    def measured(count: int) -> dict[str, pd.DataFrame]:
+        split, recalibrate = run.data.split(settings["split"]), run.recalibration(repair=False)
+        surface = landscape(run.aligned(count), split, settings["resolution"], recalibrate)
+        return {"landscape": surface.assign(split=settings["split"])}
+
+    return by_count(run, measured)

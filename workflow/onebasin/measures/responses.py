@@ -33,7 +33,7 @@ def responses(
     convolutions, whose filters see some channels only, are left out.
 
     Args:
-        network: gives the function; in eval mode.
+        network: gives the function.
         decompositions: of the model's weights, from `singular.decompose`.
         batch: images a forward pass; the inputs of one batch are in memory.
 

@@ -12,7 +12,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from onebasin.symmetry.apply import places_of
+from onebasin.symmetry.apply import act_on_axis
 from onebasin.symmetry.spec import Spec
 
 
@@ -27,14 +27,14 @@ class Decomposition:
     singular_values: Tensor
     right: Tensor
 
-    def permuted(self, name: str, spec: Spec, indices: Mapping[str, Tensor]) -> "Decomposition":
-        """That of the tensor `name` with its units in the order of `indices[group]` `[n]`."""
+    def permuted(self, name: str, spec: Spec, elements: Mapping[str, Tensor]) -> "Decomposition":
+        """That of the tensor `name` after the elements of the groups have acted on it."""
         left, right = self.left, self.right
         for axis, parts in spec.axes_of(name).items():
             if axis == 0:
-                left = left.index_select(0, places_of(parts, indices, left.shape[0]))
+                left = act_on_axis(left, 0, parts, elements)
             else:
-                right = right.index_select(axis - 1, places_of(parts, indices, right.shape[axis - 1]))
+                right = act_on_axis(right, axis - 1, parts, elements)
         return replace(self, left=left, right=right)
 
     def kept(self, gamma: float) -> int:

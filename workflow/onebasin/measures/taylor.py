@@ -19,12 +19,11 @@ from collections.abc import Sequence
 import pandas as pd
 import torch
 from torch import nn
-from torch.nn import functional as F
 
 from onebasin.data import Split
-from onebasin.measures.sharpness.hessian import BATCH, hessian_operator
+from onebasin.measures.sharpness.hessian import BATCH, hessian_operator, shares
 from onebasin.merging.recalibration import Recalibration
-from onebasin.models.objective import measure
+from onebasin.models.objective import cross_entropy, measure
 from onebasin.models.stack import Models
 from onebasin.parameters import Parameters, dot, lerp
 from onebasin.progress import track
@@ -84,10 +83,9 @@ def directional_derivatives(
     network.load_state_dict(here)
     trained = {name: parameter for name, parameter in network.named_parameters() if parameter.requires_grad}
     found = [(0.0, 0.0)] * len(ends)
-    for images, labels in zip(split.inputs.split(batch), split.targets.split(batch), strict=True):
-        share = len(labels) / len(split)
+    for share, images, labels in shares(split.inputs, split.targets, batch):
         product = hessian_operator(network, images, labels)
-        loss = F.cross_entropy(network(images), labels)
+        loss = cross_entropy(network(images), labels)
         gradient = dict(zip(trained, torch.autograd.grad(loss, list(trained.values())), strict=True))
         for number, end in enumerate(ends):
             direction = {name: end[name] - parameter.detach() for name, parameter in trained.items()}

@@ -17,8 +17,9 @@ from onebasin.data import Data
 from onebasin.matching.weight import weight_matching
 from onebasin.measures.anchored import pair
 from onebasin.measures.pairwise import interpolation_curves, pairwise_barriers
+from onebasin.measures.run import Run
 from onebasin.measures.singular import Decomposition, decompose
-from onebasin.merging.average import permuted_models
+from onebasin.merging.average import aligned_models
 from onebasin.merging.recalibration import Recalibration
 from onebasin.models.stack import Models
 from onebasin.parameters import one, stacked
@@ -56,7 +57,7 @@ def truncation_barriers(
         both, cut = pair(models, 0, other), [parts[0], parts[other]]
         draws = generator(*key, other, device=data.train.targets.device)
         found = weight_matching(truncated(both, cut, gamma), spec, None, settings, draws)
-        curves = interpolation_curves(permuted_models(both, spec, found), data, points, recalibrate)
+        curves = interpolation_curves(aligned_models(both, spec, found), data, points, recalibrate)
         tables.append(pairwise_barriers(curves).assign(gamma=gamma, kept_share=kept_share(cut, gamma)))
     return pd.concat(tables, ignore_index=True)
 
@@ -73,3 +74,15 @@ def kept_share(decompositions: Sequence[Mapping[str, Decomposition]], gamma: flo
     """The part of all singular directions of the models' layers that `gamma` keeps."""
     parts = [part for own in decompositions for part in own.values()]
     return sum(part.kept(gamma) for part in parts) / sum(len(part.singular_values) for part in parts)
+
+
+def measure_truncation(run: Run, settings: Mapping[str, Any]) -> dict[str, pd.DataFrame]:
+    """Measure `truncation`: the table of that name, for the first model of a trial with each of the others.
+
+    Args:
+        settings: the cutoffs `truncation`, and `points` of a line between two models.
+    """
+    search = (settings["truncation"], run.search("weight_matching").settings)
+    key = (run.root, "truncation", run.trial)
+    table = truncation_barriers(run.models, run.spec, run.data, *search, settings["points"], run.recalibration(), *key)
+    return {"truncation": table.assign(method="weight_matching", count=2)}

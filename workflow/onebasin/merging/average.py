@@ -8,22 +8,20 @@ from onebasin.merging.recalibration import Recalibration
 from onebasin.models.stack import Models
 from onebasin.parameters import Parameters, mean
 from onebasin.storage import artifacts
-from onebasin.symmetry.apply import permute_stack
-from onebasin.symmetry.permutations import Permutations
+from onebasin.symmetry.alignment import Alignment
+from onebasin.symmetry.apply import act_on_stack
 from onebasin.symmetry.spec import Spec
 
 
-def permuted_models(models: Models, spec: Spec, permutations: Permutations) -> Models:
+def aligned_models(models: Models, spec: Spec, permutations: Alignment) -> Models:
     """The models, each with its units in their new order; every one computes what it computed before."""
-    indices = permutations.to(models.device).indices  # those of a file are on the CPU
-    return replace(models, parameters=permute_stack(models.parameters, spec, indices))
+    indices = permutations.to(models.device).elements  # those of a file are on the CPU
+    return replace(models, parameters=act_on_stack(models.parameters, spec, indices))
 
 
-def merge(
-    models: Models, spec: Spec, permutations: Permutations, recalibrate: Recalibration | None = None
-) -> Parameters:
+def merge(models: Models, spec: Spec, permutations: Alignment, recalibrate: Recalibration | None = None) -> Parameters:
     """The average of the models after permuting each, recalibrated if that is given; one model's parameters."""
-    permuted = permuted_models(models, spec, permutations)
+    permuted = aligned_models(models, spec, permutations)
     average = mean(permuted.parameters)
     return recalibrate(average, recalibrate.statistics([*permuted])) if recalibrate else average
 

@@ -75,18 +75,15 @@ def recompute(network: nn.Module, parameters: Parameters, images: Sequence[Tenso
         fresh[f"{name}.running_mean"] = torch.zeros_like(parameters[f"{name}.running_mean"])
         fresh[f"{name}.running_var"] = torch.ones_like(parameters[f"{name}.running_var"])
         fresh[f"{name}.num_batches_tracked"] = torch.zeros_like(parameters[f"{name}.num_batches_tracked"])
-    network.eval()
     momenta = {name: layer.momentum for name, layer in layers.items()}
     try:
         for layer in layers.values():
             layer.momentum = None
-            layer.train()
         for batch in images:
-            forward(network, fresh, batch)
+            forward(network, fresh, batch, training=layers.values())
     finally:
         for name, layer in layers.items():
             layer.momentum = momenta[name]
-            layer.eval()
     return fresh
 
 

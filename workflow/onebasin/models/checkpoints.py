@@ -20,12 +20,14 @@ from onebasin.errors import OnebasinError
 from onebasin.models.stack import Models
 from onebasin.networks.build import new_network
 from onebasin.parameters import Parameters, stacked
-from onebasin.storage import artifacts, digests
+from onebasin.storage import artifacts
+from onebasin.storage.digests import of_file, of_tensors
 from onebasin.storage.state_dicts import read_state_dict
 
 logger = logging.getLogger(__name__)
 
 KINDS = ("model", "merged")  # kinds of artifacts that are parameters of a network
+FLOAT = "float32"  # the type of inputs that goes without saying
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,21 @@ class ModelFile:
         """The settings of the network that it was trained as, if it says so."""
         recipe = self.facts.get("recipe")
         return recipe.get("network") if isinstance(recipe, Mapping) else None
+
+    @property
+    def input_type(self) -> torch.dtype:
+        """The type of the network's inputs as the file says it: float32 if it says nothing.
+
+        Raises:
+            OnebasinError: there is no such type.
+        """
+        name = self.facts.get("input_type", FLOAT)
+        found = getattr(torch, name, None) if isinstance(name, str) else None
+        if not isinstance(found, torch.dtype):
+            raise OnebasinError(
+                f"{self.path}: input_type {name} in its header is no type of tensors; {artifacts.REMAKE}"
+            )
+        return found
 
 
 def read_model_file(
@@ -77,16 +94,21 @@ def read_header(path: str | Path) -> dict[str, Any] | None:
 
 
 def stack(
-    files: Sequence[ModelFile], network: nn.Module, input_shape: Sequence[int], device: torch.device | str = "cpu"
+    files: Sequence[ModelFile],
+    network: nn.Module,
+    input_shape: Sequence[int],
+    device: torch.device | str = "cpu",
+    input_type: torch.dtype | None = None,
 ) -> Models:
-    """The files' tensors as a stack of models of one network.
+    """The files' tensors as a stack of models of one network; the first file says the type of its inputs, if not given.
 
     Raises:
         OnebasinError: a file's tensors are not the network's (`fitted`).
     """
     models = [fitted(file.tensors, network, file.path) for file in files]
     parameters = {name: tensor.to(device) for name, tensor in stacked(models).items()}
-    return Models(network.to(device).eval(), parameters, names_of(files), tuple(input_shape))
+    kind = input_type or files[0].input_type
+    return Models(network.to(device).eval(), parameters, names_of(files), tuple(input_shape), kind)
 
 
 def load_models(
@@ -97,7 +119,7 @@ def load_models(
 ) -> Models:
     """Artifacts of kind `model` as a stack, with the network that the settings name.
 
-    The shape of its input and the number of classes are read from the first one.
+    The shape and type of its input and the number of classes are read from the first one.
 
     Args:
         recipe: if given, how each of them has to have been made, and then a file `seed-<seed>` holds the model of that
@@ -133,6 +155,8 @@ def save_model(
 ) -> None:
     """Write one of the models as a checkpoint (artifact of kind `model`); `recipe` says how it came about."""
     own = {"seed": models.seeds[model], "input_shape": models.input_shape, "classes": classes, "recipe": recipe}
+    if (kind := str(models.input_type).removeprefix("torch.")) != FLOAT:  # older files say nothing
+        own["input_type"] = kind
     artifacts.save(path, "model", models[model], **own, **facts)
 
 
@@ -177,7 +201,7 @@ def check_fit(tensors: Mapping[str, Tensor], network: nn.Module, path: str | Pat
 
 def origin(path: str | Path) -> dict[str, str]:
     """Where a model is from: its path as given, and the SHA-256 of the file."""
-    return {"source": str(path), "sha256": digests.of_file(path)}
+    return {"source": str(path), "sha256": of_file(path)}
 
 
 def names_of(files: Sequence[ModelFile]) -> tuple[int, ...]:
@@ -192,12 +216,7 @@ def identities(files: Sequence[ModelFile]) -> dict[str, Any]:
     """Facts that tell whether permutations were made for these models: nothing where seeds name them."""
     if names_of(files) == tuple(file.facts.get("seed") for file in files):
         return {}
-    return {"checksums": [checksum_of(file) for file in files]}
-
-
-def checksum_of(file: ModelFile) -> str:
-    """SHA-256 of a file's tensors, whatever the format that they are stored in."""
-    return digests.of_tensors(file.tensors)
+    return {"checksums": [of_tensors(file.tensors) for file in files]}
 
 
 def check_identities(facts: Mapping[str, Any], files: Sequence[ModelFile], path: str | Path) -> None:

@@ -14,17 +14,20 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from onebasin.machine.matmul import fast_linear
+from onebasin.machine.modes import mode
 from onebasin.parameters import Parameters
 
-Function = Callable[..., Any]
+Function = Callable[..., Tensor]
+See = Callable[["Call"], Tensor | None]
 
 CONVOLUTIONS = (F.conv1d, F.conv2d, F.conv3d)
+NORMS = (F.batch_norm, F.instance_norm, F.group_norm)
 # Functions of an input and a weight: the weight's axes of input and of output channels, None where it has no such axis.
 AXES: dict[Function, tuple[int | None, int | None]] = {
     **dict.fromkeys((F.linear, *CONVOLUTIONS), (1, 0)),
     **dict.fromkeys((F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d), (0, 1)),
     F.embedding: (None, 1),
-    **dict.fromkeys((F.batch_norm, F.instance_norm, F.group_norm, F.layer_norm), (None, None)),
+    **dict.fromkeys((*NORMS, F.layer_norm), (None, None)),
 }
 # Where the weight is among the arguments, if it is not the second one.
 PLACES: dict[Function, int] = {F.batch_norm: 3, F.instance_norm: 3, F.group_norm: 2, F.layer_norm: 2}
@@ -56,11 +59,10 @@ class Call:
 
     def channel_axis(self, tensor: Tensor) -> int:
         """The axis of the input or output that the channels are on."""
-        if self.function is F.layer_norm:
-            return tensor.dim() - self.weight.dim()
-        if self.weight.dim() == 1:
+        if self.function in NORMS:
             return 1
-        return tensor.dim() - self.weight.dim() + 1  # behind it come as many axes of places as the weight has
+        behind = self.weight.dim() - (self.function is not F.layer_norm)  # axes of places, or all that are normalised
+        return tensor.dim() - behind
 
     def by_channel(self, tensor: Tensor) -> Tensor:
         """The input or output as `[channels, samples]`: every place of every input of the batch is a sample."""
@@ -68,26 +70,25 @@ class Call:
 
     def with_weight(self, weight: Tensor) -> Tensor:
         """What a linear layer or convolution puts out with another weight, and zeros for its bias."""
-        named = dict(self.named_arguments)
-        bias = self.arguments[2] if len(self.arguments) > 2 else named.pop("bias", None)
+        bias = self.arguments[2] if len(self.arguments) > 2 else self.named_arguments.get("bias")
         zeros = None if bias is None else weight.new_zeros(len(weight))
-        others = {name: value for name, value in named.items() if name not in ("input", "weight")}
-        output: Tensor = self.function(self.input, weight, zeros, *self.arguments[3:], **others)
-        return output
+        others = {name: own for name, own in self.named_arguments.items() if name not in ("input", "weight", "bias")}
+        return self.function(self.input, weight, zeros, *self.arguments[3:], **others)
 
 
-def watch(network: nn.Module, parameters: Parameters, inputs: Tensor, see: Callable[[Call], Tensor | None]) -> Tensor:
+def watch(network: nn.Module, parameters: Parameters, inputs: Tensor, see: See) -> Tensor:
     """The output of one model in evaluation mode; `see(call)` is called whenever one of its layers has run.
 
     If `see` gives a tensor, the network goes on with that in the place of the layer's output.
     """
-    with fast_linear(), _Watch(parameters, see):  # in this order, as fast products are no longer calls of `F.linear`
-        output: Tensor = functional_call(network.eval(), parameters, (inputs,), tie_weights=False)
+    # the watch is the innermost, as a fast product is no call of `F.linear` any more
+    with mode(network, training=False), fast_linear(), _Watch(parameters, see):
+        output: Tensor = functional_call(network, parameters, (inputs,), tie_weights=False)
     return output
 
 
 class _Watch(TorchFunctionMode):
-    def __init__(self, parameters: Parameters, see: Callable[[Call], Tensor | None]) -> None:
+    def __init__(self, parameters: Parameters, see: See) -> None:
         super().__init__()
         self._names = {id(tensor): name for name, tensor in parameters.items()}
         self._see = see

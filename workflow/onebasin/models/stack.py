@@ -11,13 +11,14 @@ from onebasin.parameters import Parameters, one, some
 
 @dataclass(frozen=True)
 class Models:
-    """N models: `network` gives the function of an input `[n, *input_shape]`, `parameters` the values `[N, ...]`,
-    `seeds` their names."""
+    """N models: `network` gives the function of an input `[n, *input_shape]` of type `input_type` (int64:
+    tokens), `parameters` the values `[N, ...]`, `seeds` their names."""
 
     network: nn.Module
     parameters: Parameters
     seeds: tuple[int, ...]
     input_shape: tuple[int, ...]
+    input_type: torch.dtype = torch.float32
 
     def __len__(self) -> int:
         return len(self.seeds)
@@ -41,8 +42,8 @@ class Models:
 
     @property
     def example_input(self) -> Tensor:
-        """A batch of two images of zeros, of the shape the network takes."""
-        return torch.zeros(2, *self.input_shape, device=self.device)
+        """A batch of two inputs of zeros, of the shape and type that the network takes; `Data.example` knows tokens."""
+        return torch.zeros(2, *self.input_shape, dtype=self.input_type, device=self.device)
 
     def first(self, count: int) -> "Models":
         """The first `count` models."""

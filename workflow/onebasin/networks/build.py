@@ -17,8 +17,9 @@ def new_network(
 ) -> nn.Module:
     """The network named by `settings["name"]`, made with the other settings as arguments.
 
-    A builder returns a module from images `[n, c, h, w]` to logits `[n, classes]`. It is given `input_shape`
-    `(c, h, w)` and `classes` if it has parameters of these names: constructors of other libraries have none.
+    A builder returns a module from inputs `[n, *input_shape]` to logits `[n, classes]`, or `[n, classes, positions]`
+    where every position has a target. It is given `input_shape` (of images `(c, h, w)`) and `classes` if it has
+    parameters of these names: constructors of other libraries have none.
 
     Args:
         key: names the stream that initial parameters are drawn from.

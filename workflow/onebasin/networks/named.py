@@ -25,10 +25,5 @@ def make_network(network: Network, input_shape: Sequence[int], classes: int | No
     """
     if isinstance(network, nn.Module):
         return copy.deepcopy(network)
-    name, given = parse_named(network) if isinstance(network, str) else _apart(network)
+    name, given = parse_named(network) if isinstance(network, str) else (network["name"], network)
     return new_network(network_settings(name, given), tuple(input_shape), classes, "unused")
-
-
-def _apart(settings: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-    given = dict(settings)
-    return given.pop("name"), given

@@ -3,14 +3,12 @@
 What is read has to be a regular file, or a link to one: a pipe or a device in its place would be waited for.
 """
 
-import csv
 import errno
-import io
 import os
 import re
 import stat
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -119,31 +117,16 @@ def write_frame(frame: "pd.DataFrame", path: str | Path) -> None:
 
     The same frame gives the same bytes on every machine.
     """
-    write_text(path, _as_csv(frame))
+    write_text(path, as_csv(frame))
 
 
-def write_sealed(frame: "pd.DataFrame", path: str | Path) -> None:
-    """Write a data frame as `write_frame` does, and as a last line the SHA-256 of what stands before it.
-
-    It is for what jobs hand to other jobs; a table for readers is plain CSV.
-    """
-    _write_sealed_text(_as_csv(frame), path)
-
-
-def write_sealed_row(row: Mapping[str, str | float | None], path: str | Path) -> None:
-    """Write one row as `write_sealed` writes a frame of one: a job that measures a single thing needs no pandas."""
-    cells = [f"{value:.9g}" if isinstance(value, float) else value for value in row.values()]
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([row.keys(), ["" if cell == "nan" else cell for cell in cells]])
-    _write_sealed_text(text.getvalue(), path)
-
-
-def _write_sealed_text(text: str, path: str | Path) -> None:
+def write_sealed_text(text: str, path: str | Path) -> None:
+    """Write text, and as a last line the SHA-256 of what stands before it: for what jobs hand to other jobs."""
     write_text(path, f"{text}{_SEAL}{digests.of_text(text)}\n")
 
 
 def read_sealed(path: str | Path) -> str:
-    """The CSV text of a file that `write_sealed` wrote.
+    """The text of a file that `write_sealed_text` wrote.
 
     Raises:
         OnebasinError: there is no such file, or it is not as it was written.
@@ -154,6 +137,7 @@ def read_sealed(path: str | Path) -> str:
     return text
 
 
-def _as_csv(frame: "pd.DataFrame") -> str:
+def as_csv(frame: "pd.DataFrame") -> str:
+    """A data frame as the text that `write_frame` writes."""
     text: str = frame.to_csv(index=False, float_format="%.9g", lineterminator="\n")
     return text

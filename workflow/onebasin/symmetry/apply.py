@@ -1,77 +1,76 @@
-"""Permuting a network's tensors. A permutation `p` gives new unit i the place of old unit `p[i]`: `new = old[p]`.
+"""Elements acting on a network's tensors, whatever the kinds of its groups.
 
-Parameters are dictionaries of tensors keyed like a `state_dict`. Stacks carry a leading model axis; permutations of a
-stack of N models are `[N, n]` per group, those of a single model `[n]`.
+Parameters are dictionaries of tensors keyed like a `state_dict`. Elements are a tensor a group, those of a stack of N
+models with a leading model axis.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from itertools import groupby
 
 import torch
 from torch import Tensor
 
+from onebasin.parameters import Parameters, one
+from onebasin.symmetry.kinds import Kind, kind_of
 from onebasin.symmetry.spec import Parts, Spec
 
-Parameters = dict[str, Tensor]
-Indices = dict[str, Tensor]
+Elements = dict[str, Tensor]
 
 
-def permute(parameters: Mapping[str, Tensor], spec: Spec, indices: Mapping[str, Tensor]) -> Parameters:
-    """One model's parameters with the units of every group put into the order of `indices[group]` `[n]`."""
-    return {name: permute_tensor(name, tensor, spec, indices) for name, tensor in parameters.items()}
+def act(parameters: Mapping[str, Tensor], spec: Spec, elements: Mapping[str, Tensor]) -> Parameters:
+    """One model's parameters after the element of every group has acted on them."""
+    return {name: act_on_tensor(name, tensor, spec, elements) for name, tensor in parameters.items()}
 
 
-def permute_stack(stack: Mapping[str, Tensor], spec: Spec, indices: Mapping[str, Tensor]) -> Parameters:
-    """The same for a stack: tensors `[N, ...]`, indices `[N, n]`."""
-    models = len(next(iter(stack.values())))
-    own = [{name: index[model] for name, index in indices.items()} for model in range(models)]
+def act_on_stack(stack: Mapping[str, Tensor], spec: Spec, elements: Mapping[str, Tensor]) -> Parameters:
+    """The same for a stack: tensors `[N, ...]`, and elements of N models."""
+    own = [one(elements, model) for model in range(len(next(iter(stack.values()))))]
     return {
-        name: torch.stack([permute_tensor(name, tensor[model], spec, own[model]) for model in range(models)])
+        name: torch.stack([act_on_tensor(name, tensor[model], spec, mine) for model, mine in enumerate(own)])
         if spec.axes_of(name)
         else tensor
         for name, tensor in stack.items()
     }
 
 
-def permute_tensor(
-    name: str, tensor: Tensor, spec: Spec, indices: Mapping[str, Tensor], without: int | None = None
+def act_on_tensor(
+    name: str, tensor: Tensor, spec: Spec, elements: Mapping[str, Tensor], without: int | None = None
 ) -> Tensor:
-    """One tensor of one model with its permuted axes put in order, except the axis number `without`."""
+    """One tensor of one model after the elements have acted along its axes, except the axis number `without`."""
     for axis, parts in spec.axes_of(name).items():
         if axis != without:
-            tensor = tensor.index_select(axis, places_of(parts, indices, tensor.shape[axis]))
+            tensor = act_on_axis(tensor, axis, parts, elements)
     return tensor
 
 
-def places_of(parts: Parts, indices: Mapping[str, Tensor], length: int) -> Tensor:
-    """Where the entries of an axis come from `[length]` when the groups that act on its parts are permuted."""
-    (first, group), *rest = parts
-    if not rest and first.is_plain() and group.size == length:
-        return indices[group.name]
-    result = torch.arange(length, device=indices[group.name].device)
-    for axis, group in parts:
-        places = axis.places(group.size, result.device)
-        result[places.flatten()] = places[:, indices[group.name]].flatten()
-    return result
+def act_on_axis(tensor: Tensor, axis: int, parts: Parts, elements: Mapping[str, Tensor]) -> Tensor:
+    """A tensor after the elements of the groups of `parts` have acted along one axis of it."""
+    for _, alike in groupby(parts, lambda part: part[1].kind):
+        mine = list(alike)
+        places = [(place, group.size, elements[group.name]) for place, group in mine]
+        tensor = kind_of(mine[0][1]).act(tensor, axis, places)
+    return tensor
 
 
-def identity(spec: Spec, models: int = 1, device: torch.device | str = "cpu") -> Indices:
-    """The permutations `[models, n]` that change nothing."""
-    return {group.name: torch.arange(group.size, device=device).repeat(models, 1) for group in spec.groups}
+def identity(spec: Spec, models: int = 1, device: torch.device | str = "cpu") -> Elements:
+    """The elements of `models` models that change nothing."""
+    return _each(spec, lambda kind, size: torch.stack([kind.identity(size, device)] * models))
 
 
-def invert(indices: Mapping[str, Tensor]) -> Indices:
-    """The permutations that undo `indices` (`[n]` or `[N, n]` per group)."""
-    return {name: index.argsort(dim=-1) for name, index in indices.items()}
+def random_elements(spec: Spec, models: int, generator: torch.Generator) -> Elements:
+    """Independent uniformly random elements of every group and of `models` models."""
+    return _each(spec, lambda kind, size: torch.stack([kind.random(size, generator) for _ in range(models)]))
 
 
-def compose(first: Mapping[str, Tensor], then: Mapping[str, Tensor]) -> Indices:
-    """The permutations that do what `first` and `then` do one after the other."""
-    return {name: first[name].gather(-1, then[name]) for name in first}
+def invert(spec: Spec, elements: Mapping[str, Tensor]) -> Elements:
+    """The elements that undo these, of one model or a stack."""
+    return {group.name: kind_of(group).invert(elements[group.name]) for group in spec.groups}
 
 
-def random_permutations(spec: Spec, models: int, generator: torch.Generator) -> Indices:
-    """Independent uniformly random permutations `[models, n]` of every group."""
-    return {
-        group.name: torch.stack([torch.randperm(group.size, generator=generator) for _ in range(models)])
-        for group in spec.groups
-    }
+def compose(spec: Spec, first: Mapping[str, Tensor], then: Mapping[str, Tensor]) -> Elements:
+    """The elements that do what `first` and `then` do one after the other."""
+    return {g.name: kind_of(g).compose(first[g.name], then[g.name]) for g in spec.groups}
+
+
+def _each(spec: Spec, make: Callable[[Kind, int], Tensor]) -> Elements:
+    return {group.name: make(kind_of(group), group.size) for group in spec.groups}

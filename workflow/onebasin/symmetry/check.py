@@ -12,7 +12,8 @@ from torch.nn.modules.batchnorm import _NormBase
 from onebasin.errors import OnebasinError
 from onebasin.parameters import Parameters
 from onebasin.seeding import global_rng
-from onebasin.symmetry.apply import permute
+from onebasin.symmetry.apply import act
+from onebasin.symmetry.kinds import kind_of
 from onebasin.symmetry.spec import Group, Spec
 from onebasin.symmetry.tracing.graph import copy_sharing_tensors
 
@@ -38,8 +39,10 @@ def check(module: nn.Module, spec: Spec, example_input: Tensor, generator: torch
     norms = [part for part in network.modules() if isinstance(part, _NormBase)]
 
     def permuted(part: Spec) -> list[Tensor]:
-        indices = {group.name: _random_cycle(group.size, generator).to(inputs.device) for group in part.groups}
-        return _outputs(network, permute(state, part, indices), inputs)
+        elements = {
+            group.name: kind_of(group).telling(group.size, generator).to(inputs.device) for group in part.groups
+        }
+        return _outputs(network, act(state, part, elements), inputs)
 
     largest = 0.0
     for training in (False, True) if norms else (False,):
@@ -159,12 +162,6 @@ def _difference(before: list[Tensor], after: list[Tensor]) -> float:
         size = torch.where(old.isfinite(), old, 0.0).abs().max().clamp_min(torch.finfo(torch.float64).tiny)
         changes.append(float(torch.where(new == old, 0.0, (new - old).abs()).max() / size))
     return max(changes)
-
-
-def _random_cycle(size: int, generator: torch.Generator) -> Tensor:
-    """A random permutation that moves every unit: the identity, one draw in two for two units, would prove nothing."""
-    order = torch.randperm(size, generator=generator, device=generator.device)
-    return torch.empty_like(order).scatter_(0, order, order.roll(1))
 
 
 def _tensors(group: Group) -> str:

@@ -1,4 +1,4 @@
-"""What may be permuted: groups of tensor axes that one permutation moves together."""
+"""What may be moved: groups of tensor axes on which one element acts together."""
 
 import json
 from collections.abc import Mapping
@@ -47,11 +47,12 @@ class Axis:
 
 @dataclass(frozen=True)
 class Group:
-    """`size` hidden units and every axis that is indexed by them."""
+    """`size` hidden units, every axis that is indexed by them, and which elements may act there (`symmetry.kinds`)."""
 
     name: str
     size: int
     axes: tuple[Axis, ...]
+    kind: str = "permutation"
 
 
 Parts = tuple[tuple[Axis, Group], ...]
@@ -121,7 +122,8 @@ def load_spec(path: str | Path, network: Mapping[str, Any] | None = None) -> Spe
         if found.pop("sha256") != of_json(found):
             raise OnebasinError(f"{path}: its content does not match its checksum; delete it and run again")
         require_facts(path, found, {} if network is None else {"network": network})
-        groups = [Group(g["name"], g["size"], tuple(Axis(**axis) for axis in g["axes"])) for g in found["groups"]]
+        axes = [tuple(Axis(**axis) for axis in group["axes"]) for group in found["groups"]]
+        groups = [Group(**{**group, "axes": own}) for group, own in zip(found["groups"], axes, strict=True)]
         return Spec(tuple(groups), tuple(Fixed(**fixed) for fixed in found["fixed"]))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         why = " ".join(str(error).split())

@@ -15,55 +15,28 @@ import pandas as pd
 
 from onebasin.errors import OnebasinError
 from onebasin.storage.files import write_text
-from onebasin.tables.collect import VALUES, check
-
-# what a summary keeps apart, beside experiment, method and count
-_APART: dict[str, list[str]] = {
-    "merged": ["split"],
-    "pairwise": ["split"],
-    "sharpness": ["split", "estimator", "role"],
-    "timing": [],
-    "top_eigenvalue": ["split", "role"],
-    "acceleration": ["warm_start"],
-    "distance": [],
-    "three_models": ["split"],
-    "truncation": ["split", "gamma"],
-}
-
-QUANTITIES: dict[str, list[str]] = {
-    **{name: VALUES[name] for name in ("merged", "pairwise", "timing", "acceleration")},
-    **{name: VALUES[name] for name in ("distance", "three_models", "truncation")},
-    "sharpness": ["value"],
-    "top_eigenvalue": ["value"],
-}
-
-_PER_CENT = {
-    *("accuracy", "parents_accuracy", "barrier_accuracy", "ensemble_accuracy"),
-    *("identical", "reduction", "kept_share"),
-}
-_DECIMALS = {"loss": 3, "parents_loss": 3, "ensemble_loss": 3, "barrier_loss": 4}
-_UNITS = {"seconds": "time (s)", "peak_memory_mb": "peak memory (MB)", "identical": "identical (% of trials)"}
+from onebasin.tables.collect import check
+from onebasin.tables.record import Table, records, table
 
 
-def summarise(frame: pd.DataFrame, name: str) -> pd.DataFrame:
+def summarise(frame: pd.DataFrame, name: str, varied: Sequence[str] = ()) -> pd.DataFrame:
     """Mean and sample standard deviation over trials of table `name`, in the units of the table.
 
     Returns:
-        One row for each experiment, method, count and, where the table has them, split, estimator, gamma, role
-        ("merged" or "parents") and warm start; columns `<quantity>_mean`, `<quantity>_sd` and `trials`. Pairs and
-        parents are averaged within a trial first. A NaN in a trial makes the mean NaN; the deviation of one trial is
-        NaN.
+        One row for each experiment, method, count and what the table's record keeps apart (split, estimator, gamma,
+        role ("merged" or "parents"), warm start, what a study has `varied`); columns `<quantity>_mean`,
+        `<quantity>_sd` and `trials`. Pairs and parents are averaged within a trial first. A NaN in a trial makes the
+        mean NaN; the deviation of one trial is NaN.
 
     Raises:
-        OnebasinError: the table is not one that has a summary, or not as `COLUMNS` has it.
+        OnebasinError: the table is not one that has a summary, or not as its record has it.
     """
-    if name not in QUANTITIES:
-        raise OnebasinError(f"table '{name}' has no summary; these have: {', '.join(QUANTITIES)}")
-    frame = check(frame, name)
+    record = summarised(name, varied)
+    frame = check(frame, name, varied=varied)
     if "model" in frame:
         frame["role"] = frame["model"].eq("merged").map({True: "merged", False: "parents"})
-    groups = ["experiment", "method", "count", *_APART[name]]
-    quantities = QUANTITIES[name]
+    groups = ["experiment", "method", "count", *_apart(record)]
+    quantities = list(record.shown)
     frame[quantities] = frame[quantities].astype("float64")
     trials = (
         frame.groupby([*groups, "trial"], sort=False)[quantities].agg(_mean).reset_index().groupby(groups, sort=False)
@@ -72,6 +45,24 @@ def summarise(frame: pd.DataFrame, name: str) -> pd.DataFrame:
     columns |= {f"{quantity}_sd": trials[quantity].agg(_deviation) for quantity in quantities}
     ordered = [f"{quantity}_{statistic}" for quantity in quantities for statistic in ("mean", "sd")]
     return pd.DataFrame(columns)[ordered].assign(trials=trials.size()).reset_index()
+
+
+def summarised(name: str, varied: Sequence[str] = ()) -> Table:
+    """The record of a table that has a summary.
+
+    Raises:
+        OnebasinError: there is no such table, or it has none.
+    """
+    record = table(name, varied)
+    if not record.words:
+        known = ", ".join(other for other, found in records().items() if found.get("words"))
+        raise OnebasinError(f"table '{name}' has no summary; these have: {known}")
+    return record
+
+
+def _apart(record: Table) -> list[str]:
+    """What a summary keeps apart, beside experiment, method and count."""
+    return [*record.sections, *record.rows, *([record.beside] if record.beside else [])]
 
 
 # pandas would leave a NaN out, and a diverged trial must not vanish from a mean
@@ -83,31 +74,43 @@ def _deviation(values: pd.Series) -> float:
     return float(values.std(ddof=1, skipna=False))
 
 
-def write_markdown(summary: pd.DataFrame, name: str, path: str | Path, quantities: Sequence[str] | None = None) -> None:
+def write_markdown(
+    summary: pd.DataFrame,
+    name: str,
+    path: str | Path,
+    quantities: Sequence[str] | None = None,
+    varied: Sequence[str] = (),
+) -> None:
     """Write a summary of table `name` as Markdown: a section for each experiment, split and estimator.
 
     Each section has one row a method, count and, where the table has it, gamma, and cells `mean ± sample standard
     deviation`, or the value alone where there is one trial; accuracies in per cent. The header says the number n of
-    trials. `quantities`, of `QUANTITIES[name]`, chooses the columns (all of them).
+    trials. `quantities` chooses the columns (all that the table's record shows); `varied` are those of a study.
 
     Raises:
         OnebasinError: the file cannot be written, or a quantity is unknown.
     """
     parts = [
         f"## {title}\n\n{_CAPTION}\n\n{cells.to_markdown(index=False, disable_numparse=True)}\n"
-        for title, cells in _sections(summary, name, quantities)
+        for title, cells in _sections(summary, summarised(name, varied), quantities)
     ]
     write_text(path, "\n".join(parts) or "No data.\n")
 
 
-def write_latex(summary: pd.DataFrame, name: str, path: str | Path, quantities: Sequence[str] | None = None) -> None:
+def write_latex(
+    summary: pd.DataFrame,
+    name: str,
+    path: str | Path,
+    quantities: Sequence[str] | None = None,
+    varied: Sequence[str] = (),
+) -> None:
     r"""Write a summary of table `name` as LaTeX tables (needs `\usepackage{booktabs}`), as `write_markdown` does.
 
     Raises:
         OnebasinError: the file cannot be written, or a quantity is unknown.
     """
     parts = []
-    for title, cells in _sections(summary, name, quantities):
+    for title, cells in _sections(summary, summarised(name, varied), quantities):
         typeset = cells.map(_latex_cell).set_axis([_latex_text(heading) for heading in cells.columns], axis=1)
         caption = f"{_latex_text(title)}. {_latex_text(_CAPTION)}"
         form = "lr" + "r" * (len(cells.columns) - 2)
@@ -115,7 +118,13 @@ def write_latex(summary: pd.DataFrame, name: str, path: str | Path, quantities: 
     write_text(path, "\n".join(parts) or "% no data\n")
 
 
-def write_html(summary: pd.DataFrame, name: str, path: str | Path, quantities: Sequence[str] | None = None) -> None:
+def write_html(
+    summary: pd.DataFrame,
+    name: str,
+    path: str | Path,
+    quantities: Sequence[str] | None = None,
+    varied: Sequence[str] = (),
+) -> None:
     """Write a summary of table `name` as one HTML page, as `write_markdown` does.
 
     Raises:
@@ -123,7 +132,7 @@ def write_html(summary: pd.DataFrame, name: str, path: str | Path, quantities: S
     """
     parts = [
         f"<h3>{html.escape(title)}</h3>\n<p>{_CAPTION}</p>\n{cells.to_html(index=False, border=0)}"
-        for title, cells in _sections(summary, name, quantities)
+        for title, cells in _sections(summary, summarised(name, varied), quantities)
     ]
     write_text(path, _PAGE.format(body="\n".join(parts) or "<p>No data.</p>"))
 
@@ -141,25 +150,27 @@ _NUMBER = re.compile(r"-?[\d.]+( ± [\d.]+)?")
 _CAPTION = "Mean ± sample standard deviation over n trials."
 
 
-def _sections(summary: pd.DataFrame, name: str, quantities: Sequence[str] | None) -> Iterator[tuple[str, pd.DataFrame]]:
-    chosen = list(quantities or QUANTITIES[name])
-    unknown = [quantity for quantity in chosen if quantity not in QUANTITIES[name]]
+def _sections(
+    summary: pd.DataFrame, record: Table, quantities: Sequence[str] | None
+) -> Iterator[tuple[str, pd.DataFrame]]:
+    chosen = list(quantities or record.shown)
+    unknown = [quantity for quantity in chosen if quantity not in record.shown]
     if unknown:
-        known = ", ".join(QUANTITIES[name])
-        raise OnebasinError(f"table {name} has no quantity {', '.join(unknown)} to show; choose from {known}")
-    apart = ["experiment", *(column for column in _APART[name] if column in ("split", "estimator"))]
+        known = ", ".join(record.shown)
+        raise OnebasinError(f"table {record.name} has no quantity {', '.join(unknown)} to show; choose from {known}")
+    apart = ["experiment", *record.sections]
     for values, section in summary.groupby(apart, sort=False):
         place = {column: str(value) for column, value in zip(apart, values, strict=True)}
-        title = f"{place['experiment']}: {name.replace('_', ' ')}"
-        title += f", {place['split']} split" if "split" in place else ""
-        title += f", {place['estimator'].replace('_', ' ')}" if "estimator" in place else ""
-        yield title, _cells(section, name, chosen)
+        title = f"{place.pop('experiment')}: {record.name.replace('_', ' ')}"
+        for column, value in place.items():
+            title += f", {value.replace('_', ' ')}" + (" split" if column == "split" else "")
+        yield title, _cells(section, record, chosen)
 
 
-def _cells(section: pd.DataFrame, name: str, quantities: list[str]) -> pd.DataFrame:
-    side_by_side = next((column for column in _APART[name] if column in ("role", "warm_start")), None)
+def _cells(section: pd.DataFrame, record: Table, quantities: list[str]) -> pd.DataFrame:
+    side_by_side = record.beside
     labels = section[side_by_side].unique() if side_by_side else [None]
-    keys = ["method", "count", *(column for column in _APART[name] if column == "gamma")]
+    keys = ["method", "count", *record.rows]
     rows = pd.MultiIndex.from_frame(section[keys].drop_duplicates())
     columns = {}
     for quantity in quantities:
@@ -167,25 +178,27 @@ def _cells(section: pd.DataFrame, name: str, quantities: list[str]) -> pd.DataFr
             part = section[section[side_by_side] == label] if side_by_side else section
             numbers = zip(part[f"{quantity}_mean"], part[f"{quantity}_sd"], strict=True)
             index = pd.MultiIndex.from_frame(part[keys])
-            cells = pd.Series([_cell(mean, deviation, quantity) for mean, deviation in numbers], index)
-            columns[_heading(quantity, label)] = cells.reindex(rows, fill_value="")
+            cells = pd.Series([_cell(mean, deviation, quantity, record) for mean, deviation in numbers], index)
+            columns[_heading(quantity, label, record)] = cells.reindex(rows, fill_value="")
     low, high = section["trials"].min(), section["trials"].max()
     trials = f"n = {low}" if low == high else f"n = {low} to {high}"
     frame = pd.DataFrame(columns, index=rows).reset_index().rename(columns={"method": f"method ({trials})"})
     return frame.astype(str)
 
 
-def _heading(quantity: str, label: Any) -> str:
-    heading = _UNITS.get(quantity, quantity.replace("_", " ") + (" (%)" if quantity in _PER_CENT else ""))
+def _heading(quantity: str, label: Any, record: Table) -> str:
+    heading = record.headings.get(
+        quantity, quantity.replace("_", " ") + (" (%)" if quantity in record.per_cent else "")
+    )
     if label is None:
         return heading
     label = {True: "warm start", False: "cold start"}.get(label, label)
     return str(label) if quantity == "value" else f"{heading}, {label}"
 
 
-def _cell(mean: float, deviation: float, quantity: str) -> str:
-    scale = 100 if quantity in _PER_CENT else 1
-    decimals = 2 if quantity in _PER_CENT else _DECIMALS.get(quantity, _three_digits(mean))
+def _cell(mean: float, deviation: float, quantity: str, record: Table) -> str:
+    scale = 100 if quantity in record.per_cent else 1
+    decimals = 2 if quantity in record.per_cent else record.decimals.get(quantity, _three_digits(mean))
     cell = f"{scale * mean:.{decimals}f}"
     return cell if math.isnan(deviation) else f"{cell} ± {scale * deviation:.{decimals}f}"
 

@@ -1,38 +1,37 @@
 """Training: one model a seed, one after the other in one process.
 
-Every model has its own initialisation, its own order of the data and its own augmentation, all named by its seed, and
-is trained as if it were alone: its bits do not depend on the company.
+Every model has its own initialisation, order of the data, augmentation and dropout, all named by its seed, and is
+trained as if it were alone: its bits do not depend on the company.
 """
 
 import copy
 import logging
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from onebasin.data import Data, batches
 from onebasin.data.augmentation import augment
 from onebasin.errors import OnebasinError
 from onebasin.machine.devices import autocast
 from onebasin.machine.matmul import fast_linear
-from onebasin.models.objective import measure
+from onebasin.models.objective import cross_entropy, measure, right
 from onebasin.models.stack import Models, initial
 from onebasin.networks.build import new_network
 from onebasin.parameters import Parameters, stacked
 from onebasin.progress import track
-from onebasin.seeding import generator
+from onebasin.seeding import drawing_from, generator
 from onebasin.storage import artifacts
+from onebasin.training.optimizers import clip, new_optimizer
+from onebasin.training.schedules import lr_at
 
 logger = logging.getLogger(__name__)
 
-OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {"adam": torch.optim.Adam, "sgd": torch.optim.SGD}
 HISTORY = ("seed", "epoch", "lr", "train_loss", "train_accuracy", "validation_loss", "validation_accuracy")
 
 
@@ -50,8 +49,9 @@ def train(
     Args:
         network_settings: the network's name and arguments.
         settings: `optimizer`, its `lr`, `weight_decay` and (SGD) `momentum`, `batch`, `epochs`; and if wanted
-            `schedule` (`lr_at`), `augmentation` (`onebasin.data.augmentation`), `select` (`last` or `validation`),
-            `precision` (`bf16`: autocast on a GPU; the weights stay float32), `compile`, `save_every` epochs.
+            `schedule` (`lr_at`), `clip` (the gradient's largest norm), `augmentation` (`onebasin.data.augmentation`),
+            `select` (`last` or `validation`), `precision` (`bf16`: autocast on a GPU; the weights stay float32),
+            `compile`, `save_every` epochs.
         seeds: the models' seeds; the stack has this order.
         root: the experiment's seed.
         states: a file a seed, where a training that is killed can go on from; the caller removes them in the end.
@@ -63,7 +63,8 @@ def train(
         (means over the epoch, as it went), `validation_loss, validation_accuracy` (NaN without a validation split).
 
     Raises:
-        OnebasinError: the loss of a model is no longer finite, or there is no validation split to select by.
+        OnebasinError: the loss of a model is no longer finite, there is no validation split to select by, no image to
+            augment, or the network's logits are not of the data's targets.
     """
     trained, history = [], []
     for seed, state in zip(seeds, [None] * len(seeds) if states is None else states, strict=True):
@@ -81,20 +82,8 @@ def train(
                 run.save(state, key)
         trained.append(run.selected())
         history += run.history
-    models = Models(run.network.eval(), stacked(trained), tuple(seeds), data.input_shape)
+    models = Models(run.network.eval(), stacked(trained), tuple(seeds), data.input_shape, data.input_type)
     return models, pd.DataFrame(history, columns=[*HISTORY])
-
-
-def lr_at(settings: Mapping[str, Any], epoch: float) -> float:
-    """The learning rate: constant, or with `schedule` linear, from 0 to `lr` at `peak` epochs and to 0 at the end.
-
-    `schedule.update` says whether it changes every `epoch` (as released with STE-MM, where the first epoch therefore
-    runs at 0) or every `step`.
-    """
-    schedule = settings.get("schedule")
-    if not schedule:
-        return float(settings["lr"])
-    return float(settings["lr"] * np.interp(epoch, [0, schedule["peak"], settings["epochs"]], [0, 1, 0]))
 
 
 class _Run:
@@ -108,13 +97,16 @@ class _Run:
         network = new_network(network_settings, data.input_shape, data.classes, root, "initialisation", seed)
         self.network = network.to(self.device).train()
         self._forward = torch.compile(self.network) if settings.get("compile") else self.network
-        momentum = {"momentum": settings.get("momentum", 0.0)} if settings["optimizer"] == "sgd" else {}
-        self.optimizer = OPTIMIZERS[settings["optimizer"]](
-            self.network.parameters(), lr=settings["lr"], weight_decay=settings["weight_decay"], fused=True, **momentum
-        )
+        self.optimizer = new_optimizer(self.network.parameters(), settings)
         self.streams = {
             name: generator(root, name, seed, device=self.device) for name in ("data order", "augmentation")
         }
+        # a network may draw on its device, and on the host to decide what it does
+        self._dropout = {
+            f"dropout {place.type}": generator(root, "dropout", seed, device=place)
+            for place in dict.fromkeys([torch.device("cpu"), self.device])
+        }
+        self.streams |= self._dropout
         self.history: list[tuple[float, ...]] = []
         self.best: tuple[float, Parameters] | None = None
         if settings.get("select") == "validation":
@@ -130,12 +122,13 @@ class _Run:
         total, lr = torch.zeros(2, device=self.device), lr_at(self.settings, self.epoch)
         steps = -(-len(self.data.train) // self.settings["batch"])
         order = batches(len(self.data.train), self.settings["batch"], self.streams["data order"])
-        for step, chosen in enumerate(order):
-            by_step = (self.settings.get("schedule") or {}).get("update") == "step"
-            rate = lr_at(self.settings, self.epoch + step / steps) if by_step else lr
-            for group in self.optimizer.param_groups:
-                group["lr"] = rate
-            total += self._step(self.data.train.inputs[chosen], self.data.train.targets[chosen])
+        with drawing_from(*self._dropout.values()):
+            for step, chosen in enumerate(order):
+                by_step = (self.settings.get("schedule") or {}).get("update") == "step"
+                rate = lr_at(self.settings, self.epoch + step / steps) if by_step else lr
+                for group in self.optimizer.param_groups:
+                    group["lr"] = rate
+                total += self._step(self.data.train.inputs[chosen], self.data.train.targets[chosen])
         loss, accuracy = (total / len(self.data.train)).tolist()
         if not torch.isfinite(total).all():
             raise OnebasinError(
@@ -143,24 +136,26 @@ class _Run:
             )
         self.history.append((self.seed, self.epoch + 1, lr, loss, accuracy, *self._validate()))
 
-    def _step(self, images: Tensor, labels: Tensor) -> Tensor:
-        """One optimiser step; the sum of the losses and the number of right answers `[2]` before it."""
+    def _step(self, inputs: Tensor, targets: Tensor) -> Tensor:
+        """One optimiser step; the sum of the losses and the number of right answers `[2]` before it.
+
+        The network is in training mode from its making on, and holds its parameters itself, as `torch.compile` wants.
+        """
         if self.settings.get("augmentation"):
-            images = augment(images, self.settings["augmentation"], self.streams["augmentation"], self.data.black)
+            inputs = augment(inputs, self.settings["augmentation"], self.streams["augmentation"], self.data.black)
         with autocast(self.device, self.settings.get("precision", "float32")), fast_linear():
-            logits = self._forward(images)
-        loss = F.cross_entropy(logits.float(), labels)
+            logits = self._forward(inputs)
+        loss = cross_entropy(logits.float(), targets)
         self.optimizer.zero_grad()
         loss.backward()
+        clip(self.network, self.settings)
         self.optimizer.step()
-        right = (logits.detach().argmax(dim=1) == labels).sum()
-        return torch.stack([loss.detach() * len(labels), right])
+        return torch.stack([loss.detach() * len(targets), right(logits.detach(), targets)])
 
     def _validate(self) -> tuple[float, float]:
         if self.data.validation is None:
             return float("nan"), float("nan")
         loss, accuracy = measure(self.network, initial(self.network), self.data.validation)
-        self.network.train()
         if self.settings.get("select") == "validation" and (self.best is None or loss < self.best[0]):
             self.best = loss, copy.deepcopy(initial(self.network))
         return loss, accuracy

@@ -8,22 +8,20 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from onebasin.machine.matmul import fast_linear
-from onebasin.parameters import combine
+from onebasin.machine.modes import mode
+from onebasin.models.objective import cross_entropy
+from onebasin.parameters import Parameters, combine
 
 BATCH = 2048
 """Images per batch: the graph of an MLP on that many takes some 100 MB; choose less for wide convolutional networks."""
 
-Vector = dict[str, Tensor]
-"""One tensor per trainable parameter, under its name and in its shape."""
-
 
 def hessian_vector_product(
-    network: nn.Module, images: Tensor, labels: Tensor, vector: Vector, batch: int = BATCH
-) -> Vector:
+    network: nn.Module, images: Tensor, labels: Tensor, vector: Parameters, batch: int = BATCH
+) -> Parameters:
     """Compute H v for one vector; for several on one batch, `hessian_operator` is faster.
 
     Args:
@@ -44,7 +42,7 @@ def hessian_vector_product(
     return combine((share, hessian_operator(network, *some)(vector)) for share, *some in parts)
 
 
-def hessian_operator(network: nn.Module, images: Tensor, labels: Tensor) -> Callable[[Vector], Vector]:
+def hessian_operator(network: nn.Module, images: Tensor, labels: Tensor) -> Callable[[Parameters], Parameters]:
     """Return the function v -> H v on one batch; the graph of the gradient is built once and lives as long as it does.
 
     Reverse mode over this kept graph is the fastest way measured on a CPU. An MLP 64-512-512-512-10 on 360 images, one
@@ -56,10 +54,10 @@ def hessian_operator(network: nn.Module, images: Tensor, labels: Tensor) -> Call
     """
     parameters = trainable(network)
     with evaluating(network):
-        loss = F.cross_entropy(network(images), labels)
+        loss = cross_entropy(network(images), labels)
         gradient = torch.autograd.grad(loss, list(parameters.values()), create_graph=True)
 
-    def product(vector: Vector) -> Vector:
+    def product(vector: Parameters) -> Parameters:
         along = [vector[name] for name in parameters]
         parts = torch.autograd.grad(gradient, list(parameters.values()), along, retain_graph=True)
         return dict(zip(parameters, parts, strict=True))
@@ -70,16 +68,12 @@ def hessian_operator(network: nn.Module, images: Tensor, labels: Tensor) -> Call
 @contextmanager
 def evaluating(network: nn.Module) -> Iterator[None]:
     """Eval mode, no accumulated gradients, gradients enabled and fast for the block; then everything as it was."""
-    modes = [(module, module.training) for module in network.modules()]
     gradients = [(parameter, parameter.grad) for parameter in network.parameters()]
-    network.eval()
     network.zero_grad(set_to_none=True)
     try:
-        with torch.enable_grad(), fast_linear():
+        with mode(network, training=False), torch.enable_grad(), fast_linear():
             yield
     finally:
-        for module, training in modes:
-            module.training = training
         for parameter, gradient in gradients:
             parameter.grad = gradient
 

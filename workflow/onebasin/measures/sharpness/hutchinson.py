@@ -15,7 +15,6 @@ from dataclasses import dataclass
 
 import pyhessian
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from onebasin import seeding
@@ -28,6 +27,7 @@ from onebasin.measures.sharpness.hessian import (
     shares,
     trainable,
 )
+from onebasin.models.objective import cross_entropy
 from onebasin.parameters import dot
 
 
@@ -154,7 +154,7 @@ def _pyhessian(network: nn.Module, images: Tensor, labels: Tensor, batch: int) -
     with evaluating(network), warnings.catch_warnings():
         # It warns of the cycle parameter -> grad -> graph -> parameter, which `evaluating` breaks.
         warnings.filterwarnings("ignore", message=r"Using backward\(\) with create_graph=True", category=UserWarning)
-        hessian = pyhessian.hessian(network, F.cross_entropy, cuda=images.is_cuda, **data)
+        hessian = pyhessian.hessian(network, cross_entropy, cuda=images.is_cuda, **data)
         try:
             yield hessian
         finally:

@@ -3,7 +3,9 @@
 import copy
 import logging
 import math
+from collections.abc import Mapping
 from dataclasses import asdict
+from typing import Any
 
 import pandas as pd
 import torch
@@ -11,6 +13,7 @@ from torch import nn
 
 from onebasin import seeding
 from onebasin.data import Split
+from onebasin.measures.run import Run, by_count
 from onebasin.measures.sharpness.gauss_newton import hessian_diagonal
 from onebasin.measures.sharpness.hutchinson import Estimate, hessian_trace, scaled_hessian_trace, top_eigenvalue
 from onebasin.measures.sharpness.piecewise_linear import NotPiecewiseLinearError, PiecewiseLinear, piecewise_linear
@@ -91,3 +94,40 @@ class Sharpness:
                     rows[estimator, layer] = rows.get((estimator, layer), 0.0) + float(value.sum())
         ordered = sorted(rows.items(), key=lambda row: row[0][0] != "trace")
         return pd.DataFrame([(*key, value) for key, value in ordered], columns=[*LAYERS])
+
+
+TABLES = ("sharpness", "top_eigenvalue", "sharpness_layers")
+
+
+def _sharpness(run: Run, settings: Mapping[str, Any]) -> Sharpness:
+    return run.once("sharpness", lambda: Sharpness(run.network, run.split(settings), settings["probes"]))
+
+
+def measure_parents(run: Run, settings: Mapping[str, Any]) -> dict[str, pd.DataFrame]:
+    """Measure `parents_sharpness`: the tables of `sharpness` at the models of a trial, which no permutation changes."""
+    sharpness, models = _sharpness(run, settings), run.models
+    tables: dict[str, list[pd.DataFrame]] = {table: [] for table in TABLES}
+    for seed, model in zip(models.seeds, models, strict=True):
+        found = sharpness.at(model, run.root, "sharpness", seed)
+        for table, part in zip(TABLES, found, strict=True):
+            tables[table].append(part.assign(model=seed, split=settings["split"]))
+    return {table: pd.concat(parts) for table, parts in tables.items()}
+
+
+def measure_sharpness(run: Run, settings: Mapping[str, Any]) -> dict[str, pd.DataFrame]:
+    """Measure `sharpness`: at the merged models of a method and trial, and at their parents beside them.
+
+    Args:
+        settings: the `split` and how many of its `images` are looked at; `probes` of traces that are estimated.
+    """
+
+    def measured(count: int) -> dict[str, pd.DataFrame]:
+        found = _sharpness(run, settings).at(run.merged(count), run.root, "sharpness", run.method, count, run.trial)
+        seeds, tables = run.seeds[run.trial][:count], {}
+        for table, part in zip(TABLES, found, strict=True):
+            parents = run.part(table)
+            own = parents[parents["model"].isin(seeds)]
+            tables[table] = pd.concat([part.assign(model="merged", split=settings["split"]), own])
+        return tables
+
+    return by_count(run, measured)

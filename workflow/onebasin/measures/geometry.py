@@ -1,0 +1,36 @@
+"""Measure `geometry`: where models lie and why they connect, by method and count (Ito et al., ICLR 2025)."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from onebasin.measures.alignment import alignments
+from onebasin.measures.distance import distances
+from onebasin.measures.run import Run, by_count
+from onebasin.measures.singular import decompose
+from onebasin.measures.taylor import taylor_estimates
+from onebasin.parameters import one
+
+
+def geometry(run: Run, settings: Mapping[str, Any]) -> dict[str, pd.DataFrame]:
+    """Tables `distance`, `taylor` and `alignment`.
+
+    Args:
+        settings: `points` of a line between two models; the `split` and how many of its `images` Taylor estimates
+            see; the cutoffs `gammas` of singular values.
+    """
+    split, models = run.split(settings), run.models
+    parts = run.once("decompositions", lambda: [decompose(one(models.weights, i)) for i in range(len(models))])
+
+    def measured(count: int) -> dict[str, pd.DataFrame]:
+        parents, permuted = run.parents(count), run.aligned(count)
+        taylor = taylor_estimates(permuted, split, settings["points"], run.recalibration(repair=False))
+        found = (run.spec, run.alignment(count), run.merged(count))
+        return {
+            "distance": distances(parents, permuted),
+            "taylor": taylor.assign(split=settings["split"]),
+            "alignment": alignments(parents, parts[:count], *found, settings["gammas"]),
+        }
+
+    return by_count(run, measured)
