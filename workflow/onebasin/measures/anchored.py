@@ -5,7 +5,6 @@ anchor is the first model; of N models, every two of the others are tested.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -19,7 +18,6 @@ from onebasin.measures.run import Run
 from onebasin.merging.average import aligned_models
 from onebasin.merging.recalibration import Recalibration
 from onebasin.models.stack import Models
-from onebasin.parameters import some
 from onebasin.seeding import generator
 from onebasin.symmetry.alignment import Alignment
 from onebasin.symmetry.apply import Elements, compose, invert
@@ -38,7 +36,7 @@ def match_to_anchor(
     device = data.train.targets.device
     found = [
         in_order_of_first(
-            spec, search(pair(models, 0, model), spec, data, settings, generator(*key, model, device=device))
+            spec, search(models.some([0, model]), spec, data, settings, generator(*key, model, device=device))
         )
         for model in range(1, len(models))
     ]
@@ -49,20 +47,13 @@ def anchored_barriers(
     models: Models, spec: Spec, permutations: Alignment, data: Data, points: int, recalibrate: Recalibration
 ) -> pd.DataFrame:
     """Barriers between the permuted models but the first: `split, model_a, model_b, barrier_loss, barrier_accuracy`."""
-    permuted = aligned_models(models, spec, permutations)
-    others = replace(permuted, parameters=some(permuted.parameters, slice(1, None)), seeds=models.seeds[1:])
+    others = aligned_models(models, spec, permutations).some(slice(1, None))
     return pairwise_barriers(interpolation_curves(others, data, points, recalibrate))
 
 
 def in_order_of_first(spec: Spec, alignment: Alignment) -> Elements:
     """The elements of the second of two models that fit the first as it is."""
     return compose(spec, alignment.of(1), invert(spec, alignment.of(0)))
-
-
-def pair(models: Models, first: int, second: int) -> Models:
-    """Two of the models."""
-    both = some(models.parameters, [first, second])
-    return replace(models, parameters=both, seeds=(models.seeds[first], models.seeds[second]))
 
 
 def without_anchor(barriers: pd.DataFrame, anchor: int | str) -> pd.DataFrame:

@@ -59,7 +59,8 @@ def taylor_estimates(
     for a, b in itertools.combinations(models, 2):
         for weight_b in sorted({*inner, MIDPOINT}):
             estimate = excess_estimate(along[a][b], along[b][a], weight_b)
-            excess = _measured(permuted, a, b, weight_b, (losses[a], losses[b]), split, recalibrate)
+            line = (1 - weight_b) * losses[a] + weight_b * losses[b]
+            excess = _measured(permuted, a, b, weight_b, line, split, recalibrate)
             rows.append((permuted.seeds[a], permuted.seeds[b], weight_b, estimate, *excess))
     return pd.DataFrame(rows, columns=["model_a", "model_b", "weight_b", "estimate", "measured", "recomputed"])
 
@@ -97,18 +98,11 @@ def directional_derivatives(
 
 
 def _measured(
-    permuted: Models,
-    a: int,
-    b: int,
-    weight_b: float,
-    losses: tuple[float, float],
-    split: Split,
-    recalibrate: Recalibration,
+    permuted: Models, a: int, b: int, weight_b: float, line: float, split: Split, recalibrate: Recalibration
 ) -> tuple[float, float]:
-    """The excess at a point with the ends' own statistics, and with statistics measured anew."""
+    """The excess over the line at a point with the ends' own statistics, and with statistics measured anew."""
     network, shares = permuted.network, (1 - weight_b, weight_b)
     point = lerp(permuted[a], permuted[b], weight_b)
-    line = sum(share * loss for share, loss in zip(shares, losses, strict=True))
     recalibrated = recalibrate(point)
     recomputed = measure(network, recalibrated, split)[0] - line
     if recalibrated is point:  # no statistics

@@ -15,7 +15,6 @@ import torch
 
 from onebasin.data import Data
 from onebasin.matching.weight import weight_matching
-from onebasin.measures.anchored import pair
 from onebasin.measures.pairwise import interpolation_curves, pairwise_barriers
 from onebasin.measures.run import Run
 from onebasin.measures.singular import Decomposition, decompose
@@ -54,7 +53,7 @@ def truncation_barriers(
     cases = [(other, gamma) for other in range(1, len(models)) for gamma in gammas]
     tables = []
     for other, gamma in track(cases, "matching truncated layers", len(cases)):
-        both, cut = pair(models, 0, other), [parts[0], parts[other]]
+        both, cut = models.some([0, other]), [parts[0], parts[other]]
         draws = generator(*key, other, device=data.train.targets.device)
         found = weight_matching(truncated(both, cut, gamma), spec, None, settings, draws)
         curves = interpolation_curves(aligned_models(both, spec, found), data, points, recalibrate)

@@ -61,10 +61,7 @@ class ModelFile:
 
 
 def read_model_file(
-    path: str | Path,
-    kind: str | None = None,
-    facts: Iterable[str] = (),
-    expected: Mapping[str, Any] | None = None,
+    path: str | Path, kind: str | None = None, facts: Iterable[str] = (), expected: Mapping[str, Any] | None = None
 ) -> ModelFile:
     """Read a model: an artifact of kind `model` or `merged`, or a state dict (`state_dicts.read_state_dict`).
 
@@ -139,10 +136,7 @@ def load_models(
 
 
 def load_merged(
-    path: str | Path,
-    network: nn.Module,
-    device: torch.device | str = "cpu",
-    merging: Mapping[str, Any] | None = None,
+    path: str | Path, network: nn.Module, device: torch.device | str = "cpu", merging: Mapping[str, Any] | None = None
 ) -> Parameters:
     """The parameters of a merged model (artifact of kind `merged`), of the `merging` of these facts (method, trial,
     models) if given; errors as for `load_models`."""

@@ -1,6 +1,6 @@
 """Models: networks of one architecture as a stack, a leading model axis on every parameter."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -47,7 +47,12 @@ class Models:
 
     def first(self, count: int) -> "Models":
         """The first `count` models."""
-        return replace(self, parameters=some(self.parameters, slice(count)), seeds=self.seeds[:count])
+        return self.some(slice(count))
+
+    def some(self, models: slice | Sequence[int]) -> "Models":
+        """Some of the models."""
+        seeds = self.seeds[models] if isinstance(models, slice) else tuple(self.seeds[model] for model in models)
+        return replace(self, parameters=some(self.parameters, models), seeds=seeds)
 
 
 def initial(network: nn.Module) -> Parameters:
