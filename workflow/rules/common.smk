@@ -62,7 +62,7 @@ def of(reading):
 
 
 def alike(reading, subjects=EXPERIMENTS):
-    """Experiments whose outputs in a rule are the same, as `reading` says of each: they share the rule.
+    """Experiments that share a rule, as their outputs in it are the same: `reading` says which.
 
     Yields the end of the rule's name (nothing, if all share one), the pattern of their names, and what `reading` said.
     """

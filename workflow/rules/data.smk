@@ -22,14 +22,6 @@ rule download:
         "../scripts/download.py"
 
 
-def place_of_archives(wildcards, input):
-    """Where the archives of an experiment's data are, if it has any; they are there by then.
-
-    As a function of the input it is no reason to run again: archives are the same wherever they are.
-    """
-    return {**DOWNLOADS[EXPERIMENTS[wildcards.experiment].archives], "download": False} if input else {}
-
-
 rule data:
     input:
         of(lambda experiment: expand("results/downloads/{name}.json", name=experiment.archives or [])),

@@ -2,12 +2,6 @@
 # elsewhere and adopted; and what may be permuted in their network.
 
 
-def only(seeds_of):
-    """A pattern of experiments, each with the seeds alone that `seeds_of` says."""
-    seeds = {name: any_of(seeds_of(experiment)) for name, experiment in EXPERIMENTS.items()}
-    return any_of(rf"{name}(?=/(models|history)/seed-({own})\.)" for name, own in seeds.items())
-
-
 # the rule's name, the pattern of its experiments, and the seeds of a job
 TRAININGS = [("train", only(lambda e: [block[0] for block in e.blocks if len(block) == 1]), ["{seed}"])]
 TRAININGS += [
