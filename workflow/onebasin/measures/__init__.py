@@ -1,1 +1,1 @@
-"""Analyses of the artifacts: what the merged models' surroundings look like, and why matching works."""
+"""Measures: what is measured of models and of what methods found, and why matching works. `run` says what one is."""

@@ -1,4 +1,4 @@
-"""Pairs of models"""
+"""Lines between every two models: loss and accuracy along them, and their barriers (Frankle et al. 2020)."""
 
 import itertools
 
