@@ -2,9 +2,12 @@
 
 import pytest
 import torch
+from click.testing import CliRunner
+from torch import nn
 from torch.nn import functional as F
 
 from onebasin import api
+from onebasin.command import main
 from onebasin.config.settings import data_settings, method_settings
 from onebasin.data import load_data, make_data, save_data
 from onebasin.data.tokens import text
@@ -15,6 +18,7 @@ from onebasin.measures.sharpness.measure import Sharpness
 from onebasin.merging.average import merge
 from onebasin.merging.recalibration import Recalibration
 from onebasin.models.checkpoints import load_models, save_model
+from onebasin.models.stack import example_for
 from onebasin.networks.build import new_network
 from onebasin.registry import resolve
 from onebasin.seeding import generator
@@ -198,3 +202,35 @@ def test_a_text_can_be_held_out_by_sample(rhyme):
     assert len(held.train) + len(held.validation) == len(data.train)
     everyone = torch.cat([held.train.inputs, held.validation.inputs])
     assert sorted(everyone.tolist()) == sorted(data.train.inputs.tolist())
+
+
+def test_the_command_takes_tokens_if_told_or_if_the_data_are_tokens(rhyme, reader, tmp_path):
+    shape = ["--input", "9", "--classes", "18"]
+    done = CliRunner().invoke(main, ["check", "my_reader:reader", *shape, "--tokens"])
+    assert "function preserved: 2 groups" in done.stdout, done.output
+    assert CliRunner().invoke(main, ["trace", "my_reader:reader", *shape]).exit_code != 0
+
+    data = f"text:path={rhyme},context=9,train=40"
+    classes = text(str(rhyme), context=9).classes
+    paths = [tmp_path / f"{number}.pt" for number in (0, 1)]
+    for path in paths:
+        torch.save(new_network(reader, (9,), classes, path.name).state_dict(), path)
+    merge_them = [
+        "merge",
+        *map(str, paths),
+        "--network",
+        "my_reader:reader",
+        "-o",
+        str(tmp_path / "merged.safetensors"),
+    ]
+    done = CliRunner().invoke(main, [*merge_them, "--data", data])
+    assert done.exit_code == 0, done.output
+    done = CliRunner().invoke(main, [*merge_them, "--input", "9", "--classes", str(classes), "--tokens"])
+    assert done.exit_code == 0, done.output
+
+
+def test_without_data_an_example_has_as_many_tokens_as_an_embedding_knows(reader):
+    network = new_network(reader, (9,), 4, "example")
+    assert example_for(network, (9,), torch.int64, "cpu").unique().tolist() == [0, 1, 2, 3]
+    assert not example_for(nn.Linear(9, 2), (9,), torch.int64, "cpu").any()
+    assert not example_for(network, (9,), torch.float32, "cpu").any()

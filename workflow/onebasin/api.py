@@ -30,7 +30,7 @@ from onebasin.merging import average as merging
 from onebasin.merging.recalibration import Recalibration, keeps_statistics
 from onebasin.models.checkpoints import ModelFile, read_model_file, stack
 from onebasin.models.objective import forward
-from onebasin.models.stack import Models, initial
+from onebasin.models.stack import Models, example_for, initial
 from onebasin.networks.named import Network, make_network
 from onebasin.parameters import Parameters
 from onebasin.registry import entries, resolve
@@ -137,8 +137,7 @@ def check(network: nn.Module, spec: Spec, input_shape: Sequence[int], input_type
     """The largest change of the outputs, relative to their size, when all groups are permuted at random, in float64.
 
     Rounding makes it about 1e-15; above 1e-9 it is an error. Inputs are random and all values get noise
-    (`symmetry.check`). Of tokens nothing but the first is known here: `symmetry.check` with inputs of your own proves
-    more of a network that takes them.
+    (`symmetry.check`).
 
     Raises:
         OnebasinError: permuting changes the function; the message names the groups and tensors.
@@ -332,6 +331,6 @@ def check_data(models: Models, data: Data) -> None:
 
 
 def _example(network: nn.Module, input_shape: Sequence[int], input_type: torch.dtype) -> torch.Tensor:
-    """A batch of two inputs of zeros where the network is."""
+    """A batch of two inputs where the network is."""
     device = next((tensor.device for tensor in network.state_dict().values()), torch.device("cpu"))
-    return torch.zeros(2, *input_shape, dtype=input_type, device=device)
+    return example_for(network, input_shape, input_type, device)

@@ -7,6 +7,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from onebasin import api
 from onebasin.config.schema import default_of
 from onebasin.data import Data
@@ -80,6 +82,7 @@ def open_models(
     device: str | None = None,
     threads: int | None = None,
     at_least: int = 1,
+    tokens: bool = False,
 ) -> Opened:
     """Read the files and the data, and set torch up to compute as the workflow's jobs do.
 
@@ -96,7 +99,8 @@ def open_models(
     found = None if data is None else api.load_data(data, shape[-1] if shape else None, place)
     if found is not None:
         shape, classes = shape or found.input_shape, classes or read[0].facts.get("classes") or found.classes
-    models = api.load_models(read, network, shape, classes, place, None if found is None else found.input_type)
+    kind = torch.int64 if tokens else None if found is None else found.input_type
+    models = api.load_models(read, network, shape, classes, place, kind)
     if found is not None:
         api.check_data(models, found)
     return Opened(read, models, found)

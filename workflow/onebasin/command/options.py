@@ -58,11 +58,17 @@ def network_options(command: Command) -> Command:
     command = click.option(
         "--input", "input_shape", type=Shape(), help="Shape of one input, where neither files nor data tell it."
     )(command)
+    command = tokens_option(command)
     return click.option(
         "--network",
         metavar="NAME[:KEY=VALUE,...]",
         help="mlp:width=512,depth=3, resnet20, vgg11, or your own as package.module:callable.",
     )(command)
+
+
+def tokens_option(command: Command) -> Command:
+    """What kind of inputs the network takes."""
+    return click.option("--tokens", is_flag=True, help="Its inputs are tokens, which are whole numbers.")(command)
 
 
 def data_option(required: bool) -> Callable[[Command], Command]:

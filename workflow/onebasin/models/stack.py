@@ -42,8 +42,8 @@ class Models:
 
     @property
     def example_input(self) -> Tensor:
-        """A batch of two inputs of zeros, of the shape and type that the network takes; `Data.example` knows tokens."""
-        return torch.zeros(2, *self.input_shape, dtype=self.input_type, device=self.device)
+        """A batch of two inputs that the network takes (`example_for`)."""
+        return example_for(self.network, self.input_shape, self.input_type, self.device)
 
     def first(self, count: int) -> "Models":
         """The first `count` models."""
@@ -53,6 +53,20 @@ class Models:
         """Some of the models."""
         seeds = self.seeds[models] if isinstance(models, slice) else tuple(self.seeds[model] for model in models)
         return replace(self, parameters=some(self.parameters, models), seeds=seeds)
+
+
+def example_for(
+    network: nn.Module, input_shape: Sequence[int], input_type: torch.dtype, device: torch.device | str
+) -> Tensor:
+    """A batch of two inputs: zeros, or tokens in turn, as many different ones as each embedding of the network has.
+
+    A proof that something leaves the function as it is wants different tokens (`symmetry.check` draws from these).
+    """
+    zeros = torch.zeros(2, *input_shape, dtype=input_type, device=device)
+    known = [layer.num_embeddings for layer in network.modules() if isinstance(layer, nn.Embedding)]
+    if input_type.is_floating_point or not known:
+        return zeros
+    return torch.arange(zeros.numel(), dtype=input_type, device=device).remainder_(min(known)).view_as(zeros)
 
 
 def initial(network: nn.Module) -> Parameters:
