@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from onebasin.registry import entries
+
 ENVS = Path(__file__).parents[2] / "envs"
 OURS = {"onebasin", "pip"}
 
@@ -51,11 +53,14 @@ def test_building_the_graph_imports_neither_torch_nor_pandas():
 
 
 @pytest.mark.parametrize(
-    ("scripts", "allowed"),
-    [(("data", "match", "merge"), set()), (("train", "evaluate", "geometry", "spectra", "landscape"), {"pandas"})],
+    ("scripts", "measures", "allowed"),
+    [
+        (("data", "match", "merge"), (), set()),
+        (("train", "measure"), ("evaluation", "geometry", "spectra", "landscape"), {"pandas"}),
+    ],
     ids=["no tables", "tables"],
 )
-def test_jobs_import_only_what_they_need(scripts, allowed):
+def test_jobs_import_only_what_they_need(scripts, measures, allowed):
     """What a search or a measure needs beyond torch (numba, SciPy, PyHessian) it imports itself."""
     scripts = [ENVS.parent / "workflow" / "scripts" / f"{name}.py" for name in scripts]
     imports = [
@@ -65,6 +70,7 @@ def test_jobs_import_only_what_they_need(scripts, allowed):
         if isinstance(node, ast.Import | ast.ImportFrom)
     ]
     heavy = "{'pandas', 'scipy', 'sklearn', 'numba', 'torchvision', 'pyhessian', 'matplotlib'} & set(sys.modules)"
+    imports += [f"import {entries('measure')[name]['function'].partition(':')[0]}" for name in measures]
     program = "\n".join(["import sys", *imports, f"print(*{heavy})"])
     environment = {**os.environ, "PYTHONPATH": str(ENVS.parent / "workflow")}
     command = [sys.executable, "-c", program]
