@@ -148,8 +148,7 @@ def test_every_job_that_asks_for_a_gpu_has_one_of_its_own(run):
 
 def test_the_measurements_of_a_trial_share_a_job_and_tables_are_made_at_home(run):
     rules = {rule.split()[0] for rule in run.jobs}
-    measured = "measure_evaluate_tiny_geometry_tiny_merge_tiny_sharpness_parents_tiny_sharpness_tiny"
-    others = {f"{stage}_tiny" for stage in ("data", "symmetries", "acceleration", "spectra")}
-    others |= {"train_tiny_0", "train_tiny_1", "match_tiny_naive", "match_tiny_ste_mm"}
+    measured = "measure_measure_search_measure_trial_merge"
+    others = {"data", "symmetries", "train", "match", "match_each", "measure_trial", "measure_experiment"}
     assert rules == {measured, *others}
     assert [(job.state, job.cpus) for job in run.jobs[measured]] == [("COMPLETED", 3)]
