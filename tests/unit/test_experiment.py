@@ -12,6 +12,7 @@ from onebasin.config.experiment import (
     read_downloads,
     read_experiments,
     require_checkpoints,
+    require_claims,
 )
 from onebasin.config.repeated_keys import refuse_repeated_keys
 from onebasin.errors import OnebasinError
@@ -207,6 +208,13 @@ def test_given_models_are_valid_with_or_without_seeds(seeds):
         del digits["seeds"]
     found = read_configuration(config).experiments["digits_mlp"]
     assert found.models_of(0) == ([0, 1] if seeds is REMOVED else seeds)
+
+
+def test_a_file_of_claims_has_to_be_there(tmp_path):
+    (tmp_path / "there.yaml").touch()
+    require_claims([str(tmp_path / "there.yaml")])
+    with pytest.raises(OnebasinError, match=r"claims: .*none\.yaml: no such file"):
+        require_claims([str(tmp_path / "there.yaml"), str(tmp_path / "none.yaml")])
 
 
 # Downloads

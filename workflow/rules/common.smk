@@ -15,7 +15,7 @@ os.environ.update(PYTHONPATH=os.pathsep.join([str(WORKFLOW), *filter(None, [os.e
 if Path(sys.executable).is_file():  # not quoted yet
     sys.executable = shlex.quote(sys.executable)
 
-from onebasin.config.experiment import read_configuration, read_downloads, require_checkpoints
+from onebasin.config.experiment import read_configuration, read_downloads, require_checkpoints, require_claims
 from onebasin.config.fingerprint import fingerprint
 from onebasin.config.repeated_keys import refuse_repeated_keys
 from onebasin.errors import OnebasinError
@@ -32,6 +32,7 @@ try:
     CONFIGURATION = read_configuration(config)
     EXPERIMENTS, STUDIES = CONFIGURATION.experiments, CONFIGURATION.studies
     require_checkpoints(EXPERIMENTS, MODEL)
+    require_claims(config["claims"])
     DOWNLOADS = read_downloads(EXPERIMENTS)
 except OnebasinError as error:
     raise SystemExit(f"onebasin: {error}")

@@ -3,7 +3,7 @@
 The workflow imports this module while it builds its graph, so it needs neither torch nor pandas.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -234,6 +234,15 @@ def require_checkpoints(experiments: Mapping[str, Experiment], adopted: str) -> 
                     f"config: experiments.{experiment.name}.models.checkpoints: {path}: no such file; name a file, "
                     f"from the folder that the workflow runs in"
                 )
+
+
+def require_claims(paths: Sequence[str]) -> None:
+    """Refuse files of claims that are not there: Snakemake would leave old verdicts as they are without a word."""
+    for path in paths:
+        if not Path(path).is_file():
+            raise OnebasinError(
+                f"config: claims: {path}: no such file; name files from the folder that the workflow runs in, or []"
+            )
 
 
 def read_downloads(experiments: Mapping[str, Experiment]) -> dict[str, dict[str, Any]]:
