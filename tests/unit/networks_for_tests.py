@@ -1,7 +1,6 @@
 """Small models, data and permuted copies that several test files build on."""
 
 import functools
-import math
 
 import torch
 from torch import nn
@@ -120,36 +119,3 @@ def _convolutions(norm, *key):
             nn.init.uniform_(layers[1].running_mean, -0.5, 0.5)
             nn.init.uniform_(layers[1].running_var, 0.5, 1.5)
         return network
-
-
-def dropping(input_shape, classes, share=0.5):
-    """A small MLP with dropout, as a layer and as a function."""
-
-    class Dropping(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.first = nn.Linear(math.prod(input_shape), 6)
-            self.drop = nn.Dropout(share)
-            self.last = nn.Linear(6, classes)
-
-        def forward(self, inputs):
-            hidden = self.drop(self.first(inputs.flatten(1)).relu())
-            return self.last(nn.functional.dropout(hidden, share / 2, self.training))
-
-    return Dropping()
-
-
-def next_token(input_shape, classes, width=8):
-    """Logits `[n, classes, positions]` of the next token from the token at each position."""
-
-    class NextToken(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.embedding = nn.Embedding(classes, width)
-            self.hidden = nn.Linear(width, width)
-            self.head = nn.Linear(width, classes)
-
-        def forward(self, tokens):
-            return self.head(self.hidden(self.embedding(tokens)).relu()).movedim(-1, 1)
-
-    return NextToken()

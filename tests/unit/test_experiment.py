@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from onebasin.config.experiment import (
     Experiment,
+    figures_from,
     read_configuration,
     read_downloads,
     read_experiments,
@@ -312,7 +313,7 @@ def test_an_experiment_that_lists_measures_gets_these_and_what_they_read():
     assert found.measures == ["history", "timing", "parents_sharpness", "sharpness", "landscape"]
     assert {"sharpness", "top_eigenvalue", "landscape", "timing"} <= {*found.tables}
     assert "merged" not in found.tables
-    assert found.figures() == ["sharpness", "training", "landscape"]
+    assert figures_from(found.tables) == ["sharpness", "training", "landscape"]
 
 
 def test_a_measure_is_told_its_settings_counts_trials_and_searches():

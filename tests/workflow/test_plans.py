@@ -89,3 +89,28 @@ def test_a_thousand_jobs_are_planned(fresh):
         assert planned[f"measure_search[{measure}]"] == 4 * trials  # a job a method
     assert sum(number for rule, number in planned.items() if rule.startswith("merge")) == 4 * trials
     assert planned.total() > 1000
+
+
+def test_a_method_may_be_model_by_model_in_one_experiment_and_not_in_another(fresh):
+    mine = "mine: {function: 'onebasin.matching.naive:naive'"
+    fresh.edit("small.yaml", "      naive: {}\n", f"      naive: {{}}\n      {mine}, model_by_model: true}}\n")
+    other = f"""
+  other:
+    data: {{name: digits}}
+    network: {{name: mlp, width: 8, depth: 1}}
+    training: {{optimizer: adam, lr: 0.003, batch: 100, epochs: 1}}
+    seeds: [0-1]
+    counts: [2]
+    trials: 1
+    methods:
+      {mine}}}
+"""
+    fresh.edit("small.yaml", "    acceleration: {epochs: 1}\n", f"    acceleration: {{epochs: 1}}{other}")
+    done = fresh.run("--dry-run")
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = {"small": set(), "other": set()}
+    for job in fresh.jobs_of(done.stdout + done.stderr):
+        for name in found:
+            if f"results/{name}/permutations/mine/" in job.get("output", ""):
+                found[name].add(re.split(r"[\[_]\d*", job["name"])[0] + "_each" * ("each" in job["name"]))
+    assert found == {"small": {"match_each"}, "other": {"match"}}

@@ -15,12 +15,19 @@ os.environ.update(PYTHONPATH=os.pathsep.join([str(WORKFLOW), *filter(None, [os.e
 if Path(sys.executable).is_file():  # not quoted yet
     sys.executable = shlex.quote(sys.executable)
 
-from onebasin.config.experiment import read_configuration, read_downloads, require_checkpoints, require_claims
+from onebasin.config.experiment import (
+    figures_from,
+    read_configuration,
+    read_downloads,
+    require_checkpoints,
+    require_claims,
+)
 from onebasin.config.fingerprint import fingerprint
 from onebasin.config.repeated_keys import refuse_repeated_keys
 from onebasin.errors import OnebasinError
 from onebasin.machine.devices import device_named
 from onebasin.registry import entries
+from onebasin.tables.record import records
 
 MODEL = "results/{experiment}/models/seed-{seed}.safetensors"
 
@@ -65,14 +72,14 @@ def of(reading):
 def alike(reading, subjects=EXPERIMENTS):
     """Experiments that share a rule, as their outputs in it are the same: `reading` says which.
 
-    Yields the end of the rule's name (nothing, if all share one), the pattern of their names, and what `reading` said.
+    Yields the end of the rule's name (nothing, if all share one), their names, and what `reading` said.
     """
     groups = {}
     for name, subject in subjects.items():
         for found in reading(subject):
             groups.setdefault(found, []).append(name)
     for number, (found, names) in enumerate(groups.items()):
-        yield f"_{number + 1}" if len(groups) > 1 else "", any_of(names), list(found)
+        yield f"_{number + 1}" if len(groups) > 1 else "", names, list(found)
 
 
 @functools.cache
@@ -81,7 +88,7 @@ def code(script, *functions):
     return fingerprint(WORKFLOW / "scripts" / script, *[function.partition(":")[0] for function in functions])
 
 
-def trial_models(wildcards, count=None):
-    """The checkpoints of a trial, of its first `count` models where the job has a count `n`."""
-    experiment, count = EXPERIMENTS[wildcards.experiment], count or int(wildcards.get("n", 0)) or None
+def trial_models(wildcards):
+    """The checkpoints of a trial, of its first models where the job has a count `n`."""
+    experiment, count = EXPERIMENTS[wildcards.experiment], int(wildcards.get("n", 0)) or None
     return expand(MODEL, experiment=experiment.name, seed=experiment.models_of(int(wildcards.trial), count))

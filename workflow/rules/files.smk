@@ -1,6 +1,6 @@
 # Which files there are: what measures fill and open, what experiments and studies show, and what is said of it.
 MEASURES = entries("measure")
-RECORDS = {table: record for entry in MEASURES.values() for table, record in entry.get("tables", {}).items()}
+RECORDS = records()
 FIGURES = entries("figure")
 
 
@@ -12,29 +12,38 @@ def place_of_archives(wildcards, input):
     return {**DOWNLOADS[EXPERIMENTS[wildcards.experiment].archives], "download": False} if input else {}
 
 
-def only(seeds_of):
-    """A pattern of experiments, each with the seeds alone that `seeds_of` says."""
-    seeds = {name: any_of(seeds_of(experiment)) for name, experiment in EXPERIMENTS.items()}
-    return any_of(rf"{name}(?=/(models|history)/seed-({own})\.)" for name, own in seeds.items())
+def only(folders, names_of, experiments=EXPERIMENTS):
+    """A pattern of experiments, each with what `names_of` says alone of the files or folders that lie in `folders`."""
+    names = {name: any_of(names_of(EXPERIMENTS[name])) for name in experiments}
+    return any_of(rf"{name}(?=/({folders})/({own})[./])" for name, own in names.items())
+
+
+def searches(model_by_model, names=EXPERIMENTS):
+    """A pattern of experiments with those methods alone that are model by model, or that are not."""
+    methods = lambda experiment: [m for m in experiment["methods"] if experiment.is_model_by_model(m) == model_by_model]
+    return only("permutations|timing", methods, names)
 
 
 def parts(experiment, measure, trial=None):
     """The files that a measure fills in an experiment; those of one trial, if given."""
     place = f"results/{experiment.name}/measured/{measure}"
     trials = experiment.trials_of(measure) if trial is None else [trial]
-    files = {
-        "experiment": [f"{place}.csv"],
-        "trial": [f"{place}/t{number}.csv" for number in trials],
-        "search": [f"{place}/{block}-t{number}.csv" for block in experiment.blocks_of_methods for number in trials],
-        "training": expand("results/{name}/history/seed-{seed}.csv", name=experiment.name, seed=experiment["seeds"]),
-        "matching": [
-            f"results/{experiment.name}/timing/{method}/n{count}-t{number}.csv"
-            for method in experiment["methods"]
-            for number in trials
-            for count in experiment.searched_counts(method)
-        ],
-    }
-    return files[MEASURES[measure]["scope"]]
+    match MEASURES[measure]["scope"]:
+        case "experiment":
+            return [f"{place}.csv"]
+        case "trial":
+            return [f"{place}/t{number}.csv" for number in trials]
+        case "search":
+            return [f"{place}/{block}-t{number}.csv" for block in experiment.blocks_of_methods for number in trials]
+        case "training":
+            return [f"results/{experiment.name}/history/seed-{seed}.csv" for seed in experiment["seeds"]]
+        case "matching":
+            return [
+                f"results/{experiment.name}/timing/{method}/n{count}-t{number}.csv"
+                for method in experiment["methods"]
+                for number in trials
+                for count in experiment.searched_counts(method)
+            ]
 
 
 def methods_of(wildcards):
@@ -73,19 +82,41 @@ def seeds_of(wildcards):
     return {trial: experiment.models_of(trial, max(experiment.counts_of(wildcards.measure))) for trial in trials}
 
 
+def run_of(wildcards):
+    """What a measure is told of its run: the values of `onebasin.measures.run.Run` that are no files."""
+    experiment, opens = EXPERIMENTS[wildcards.experiment], MEASURES[wildcards.measure].get("opens", [])
+    return {
+        "experiment": experiment.name,
+        "root": experiment["seed"],
+        "recipe": experiment.recipe,
+        # a measure that permutes nothing combines nothing either
+        "normalization": experiment["normalization"] if "symmetries" in opens else {},
+        "counts": experiment.counts_of(wildcards.measure),
+        "seeds": seeds_of(wildcards),
+        "searched": experiment.searches_of(wildcards.measure),
+        "trial": int(wildcards.get("trial", -1)),
+    }
+
+
 def measure_code(wildcards):
     experiment, entry = EXPERIMENTS[wildcards.experiment], MEASURES[wildcards.measure]
     searches = [function for function, _ in experiment.searches_of(wildcards.measure).values()]
     return code("measure.py", experiment.function_of("network"), entry["function"], *searches)
 
 
-def said(words, kind, name, **where):
-    """The words of an entry beside a file in the report: what Snakemake reads there has to be a file."""
+@functools.cache
+def caption(words, kind, name):
+    """A file that holds the words of an entry: what Snakemake reads for the report has to be one."""
     file = Path(".snakemake/captions") / f"{kind}-{name}.rst"
     if not file.is_file() or file.read_text(encoding="utf-8") != words:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(words, encoding="utf-8")
-    return {"caption": str(file.absolute()), "subcategory": "{subject}", **where}
+    return str(file.absolute())
+
+
+def said(words, kind, name, **where):
+    """The words of an entry beside a file in the report."""
+    return {"caption": caption(words, kind, name), "subcategory": "{subject}", **where}
 
 
 def table_files(tables):
@@ -118,9 +149,7 @@ def tables_of(subject):
 
 def figures_of(subject):
     """The figures whose tables an experiment or a study has."""
-    kind = "studies" if subject in STUDIES else "experiments"
-    tables = set(tables_of(subject))
-    return tuple(n for n, e in FIGURES.items() if set(e["tables"]) <= tables and e.get("of", "experiments") == kind)
+    return tuple(figures_from(tables_of(subject), "studies" if subject in STUDIES else "experiments"))
 
 
 def measured(wildcards):

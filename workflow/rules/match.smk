@@ -1,15 +1,13 @@
 # Matching: the permutations of N models, by every method. A joint search depends on N; one that treats model by model
 # does not, and is made once a trial, for the largest count: the first N permutations are those of N models.
-TOGETHER = {m for e in EXPERIMENTS.values() for m in e["methods"] if not e.is_model_by_model(m)}
-APART = {m for e in EXPERIMENTS.values() for m in e["methods"] if e.is_model_by_model(m)}
-# the rule's name, the patterns of its methods and experiments, and the counts that a job answers
-SEARCHES = [("match", any_of(sorted(TOGETHER)), any_of(EXPERIMENTS), ["{n}"])]
+# the rule's name, the pattern of its experiments and their methods, and the counts that a job answers
+SEARCHES = [("match", searches(False), ["{n}"])]
 SEARCHES += [
-    (f"match_each{end}", any_of(sorted(APART)), experiments, counts)
-    for end, experiments, counts in alike(lambda experiment: [tuple(range(2, experiment.largest + 1))])
+    (f"match_each{end}", searches(True, names), counts)
+    for end, names, counts in alike(lambda experiment: [tuple(range(2, experiment.largest + 1))])
 ]
 
-for rule_name, methods, experiments, counts in SEARCHES:
+for rule_name, experiments, counts in SEARCHES:
 
     rule:
         name:
@@ -29,7 +27,6 @@ for rule_name, methods, experiments, counts in SEARCHES:
             f"results/{{experiment}}/benchmarks/match/{{method}}-n{counts[-1]}-t{{trial}}.tsv"
         wildcard_constraints:
             experiment=experiments,
-            method=methods,
         conda:
             CONDA
         threads: config["threads"]
@@ -55,11 +52,12 @@ for rule_name, methods, experiments, counts in SEARCHES:
 
 
 # Merging: the averages of the permuted models, of several methods in one job.
-for end, experiments, found in alike(
+MADE = "results/{{experiment}}/{kind}/{method}/n{count}-t{{trial}}.safetensors"
+
+for end, names, found in alike(
     lambda e: [(tuple(methods), tuple(e.counts)) for methods in e.blocks_of_methods.values()]
 ):
     methods, counts = found
-    PLACE = "results/{{experiment}}/{kind}/{method}/n{count}-t{{trial}}.safetensors"
 
     rule:
         name:
@@ -68,15 +66,15 @@ for end, experiments, found in alike(
             data="results/{experiment}/data.safetensors",
             symmetries="results/{experiment}/symmetries.json",
             models=trial_models,
-            permutations=expand(PLACE, kind="permutations", method=methods, count=counts),
+            permutations=expand(MADE, kind="permutations", method=methods, count=counts),
         output:
-            merged=expand(PLACE, kind="merged", method=methods, count=counts),
+            merged=expand(MADE, kind="merged", method=methods, count=counts),
         log:
             f"results/{{experiment}}/logs/merge/{methods[0]}-t{{trial}}.log",
         benchmark:
             f"results/{{experiment}}/benchmarks/merge/{methods[0]}-t{{trial}}.tsv"
         wildcard_constraints:
-            experiment=experiments,
+            experiment=any_of(names),
         group:
             travelling("merge")
         conda:

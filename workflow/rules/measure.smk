@@ -31,21 +31,7 @@ for scope, place in {
             **needs(None, lambda wildcards: len(methods_of(wildcards))),
             gpu=GPU,
         params:
-            run=lambda wildcards: {
-                "experiment": wildcards.experiment,
-                "root": EXPERIMENTS[wildcards.experiment]["seed"],
-                "recipe": EXPERIMENTS[wildcards.experiment].recipe,
-                # a measure that permutes nothing combines nothing either
-                "normalization": (
-                    EXPERIMENTS[wildcards.experiment]["normalization"]
-                    if "symmetries" in MEASURES[wildcards.measure].get("opens", [])
-                    else {}
-                ),
-                "counts": EXPERIMENTS[wildcards.experiment].counts_of(wildcards.measure),
-                "seeds": seeds_of(wildcards),
-                "searched": EXPERIMENTS[wildcards.experiment].searches_of(wildcards.measure),
-                "trial": int(wildcards.get("trial", -1)),
-            },
+            run=run_of,
             methods=methods_of,
             function=lambda wildcards: MEASURES[wildcards.measure]["function"],
             settings=lambda wildcards: EXPERIMENTS[wildcards.experiment].settings_of(wildcards.measure),

@@ -3,10 +3,16 @@
 
 
 # the rule's name, the pattern of its experiments, and the seeds of a job
-TRAININGS = [("train", only(lambda e: [block[0] for block in e.blocks if len(block) == 1]), ["{seed}"])]
+TRAININGS = [
+    (
+        "train",
+        only("models|history", lambda e: [f"seed-{block[0]}" for block in e.blocks if len(block) == 1]),
+        ["{seed}"],
+    )
+]
 TRAININGS += [
-    (f"train_{block[0]}_{block[-1]}", experiments, block)
-    for _, experiments, block in alike(lambda e: [block for block in e.blocks if len(block) > 1])
+    (f"train_{block[0]}_{block[-1]}", any_of(names), block)
+    for _, names, block in alike(lambda e: [block for block in e.blocks if len(block) > 1])
 ]
 
 for rule_name, experiments, block in TRAININGS:
@@ -55,7 +61,7 @@ rule adopt:
     benchmark:
         "results/{experiment}/benchmarks/adopt/{seed}.tsv"
     wildcard_constraints:
-        experiment=only(lambda experiment: experiment.checkpoints),
+        experiment=only("models", lambda experiment: [f"seed-{seed}" for seed in experiment.checkpoints]),
     conda:
         CONDA
     threads: config["threads"]

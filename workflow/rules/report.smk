@@ -1,11 +1,9 @@
 # Tables, figures, claims, and the report that holds them. Light jobs, run where Snakemake runs; all tables of an experiment
 # or study are made by one, all figures drawn by one, as most of such a job is its start.
 LIGHT = {"runtime": 10, "gpu": 0}
-
-
 SUBJECTS = {name: name for name in (*EXPERIMENTS, *STUDIES)}
 
-for end, subjects, tables in alike(lambda subject: [tables_of(subject)], SUBJECTS):
+for end, names, tables in alike(lambda subject: [tables_of(subject)], SUBJECTS):
 
     rule:
         name:
@@ -19,7 +17,7 @@ for end, subjects, tables in alike(lambda subject: [tables_of(subject)], SUBJECT
         benchmark:
             "results/{subject}/benchmarks/tables.tsv"
         wildcard_constraints:
-            subject=subjects,
+            subject=any_of(names),
         localrule: True
         conda:
             CONDA
@@ -39,7 +37,7 @@ for end, subjects, tables in alike(lambda subject: [tables_of(subject)], SUBJECT
             "../scripts/tables.py"
 
 
-for end, subjects, figures in alike(
+for end, names, figures in alike(
     lambda subject: [figures_of(subject)], {name: name for name in SUBJECTS if figures_of(name)}
 ):
     drawn = list(dict.fromkeys(table for name in figures for table in FIGURES[name]["tables"]))
@@ -56,7 +54,7 @@ for end, subjects, figures in alike(
         benchmark:
             "results/{subject}/benchmarks/figures.tsv"
         wildcard_constraints:
-            subject=subjects,
+            subject=any_of(names),
         localrule: True
         conda:
             CONDA

@@ -23,5 +23,7 @@ with job(snakemake.log[0]):
             else:
                 table = collect(sources, name, params.methods)
                 write_frame(table, path)
+            if "words" in params.records[name]:
+                summary = summaries.summarise(table, name, columns)
         else:
-            FORMATS[path.suffix](summaries.summarise(table, name, columns), name, path, varied=columns)
+            FORMATS[path.suffix](summary, name, path, varied=columns)

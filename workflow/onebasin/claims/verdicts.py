@@ -28,8 +28,13 @@ class Interval(NamedTuple):
 UNKNOWN = Interval(math.nan, math.nan, math.nan)
 
 
-def evaluate(
-    rules: Rules,
+def evaluate(rules: Rules, *tables: Any) -> pd.DataFrame:
+    """The verdicts of one file of claims; arguments and errors as for `judge`."""
+    return judge([rules], *tables)
+
+
+def judge(
+    files: Sequence[Rules],
     tables: Tables,
     experiments: Iterable[str] | None = None,
     studies: Mapping[str, tuple[Sequence[str], Tables]] | None = None,
@@ -37,7 +42,7 @@ def evaluate(
     """The verdict on every claim by every experiment, or by every study if it is about studies.
 
     Args:
-        rules: the claims, from `load`.
+        files: the claims, each from `load`; their verdicts come one after the other.
         tables: the tables by name; those that no claim needs may be absent.
         experiments: the experiments to judge by; all that occur in the tables, by name, if not given.
         studies: the columns of varied settings and the tables of each study, by its name.
@@ -60,6 +65,7 @@ def evaluate(
     of_studies = {name: _checked(own, varied) for name, (varied, own) in (studies or {}).items()}
     rows = [
         _row(claim, subject, own, rules.confidence)
+        for rules in files
         for claim in rules.claims
         for subject, own in (of_studies if claim.of_studies else of).items()
     ]
@@ -72,13 +78,6 @@ def _checked(tables: Tables, varied: Sequence[str] = ()) -> dict[str, pd.DataFra
         name: check(frame, name, varied=varied).sort_values(list(table(name, varied).keys))
         for name, frame in tables.items()
     }
-
-
-def judge(files: Sequence[Rules], *tables: Any) -> pd.DataFrame:
-    """The verdicts of several files of claims, one after the other; arguments and errors as for `evaluate`."""
-    verdicts = [evaluate(rules, *tables) for rules in files]
-    found = pd.concat(verdicts, ignore_index=True) if verdicts else pd.DataFrame(columns=list(table("claims").columns))
-    return check(found, "claims")
 
 
 def confidence_interval(values: Iterable[float], confidence: float) -> Interval:
@@ -166,7 +165,7 @@ def _counts_of(table: pd.DataFrame) -> set[int]:
 def _complete(effect: Effect, condition: Condition, tables: Tables, method: str, count: int) -> pd.Series:
     """The effect of every trial that the experiment has; a trial left out could be the one that decides."""
     trials = sorted({int(trial) for name in effect.tables for trial in tables[name]["trial"]})
-    values = effect.measure(tables, condition, method, count).reindex(trials)
+    values = effect(tables, condition, method, count).reindex(trials)
     wrong = [str(trial) for trial in trials if not math.isfinite(values[trial])]
     if wrong:
         which = "every trial" if len(wrong) == len(trials) else f"trial {', '.join(wrong)}"

@@ -3,7 +3,7 @@
 The workflow imports this module while it builds its graph, so it needs neither torch nor pandas.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -171,15 +171,6 @@ class Experiment:
         """The experiment's tables, and which measure fills each."""
         return {table: name for name in self.measures for table in entries("measure")[name].get("tables", {})}
 
-    def figures(self, study: bool = False) -> list[str]:
-        """The figures whose tables the experiment has; those of a study, if so."""
-        named = entries("figure").items()
-        return [
-            name
-            for name, entry in named
-            if set(entry["tables"]) <= set(self.tables) and (entry.get("of") == "studies") == study
-        ]
-
     def counts_of(self, measure: str) -> list[int]:
         """The model counts that a measure is about."""
         entry = entries("measure")[measure]
@@ -204,6 +195,15 @@ class Experiment:
         if wanted == "unanchored":
             wanted = [name for name in self["methods"] if not self.is_anchored(name)]
         return {name: (self.function_of("method", name), self.method_settings(name)) for name in wanted}
+
+
+def figures_from(tables: Collection[str], of: str = "experiments") -> list[str]:
+    """The figures of `experiments` or of `studies` that need no other tables than these."""
+    return [
+        name
+        for name, entry in entries("figure").items()
+        if set(entry["tables"]) <= set(tables) and entry.get("of", "experiments") == of
+    ]
 
 
 def read_experiments(config: Mapping[str, Any]) -> dict[str, Experiment]:

@@ -57,7 +57,7 @@ def _schema(own: str) -> dict[str, Any]:
 
 def _settings(entry: Mapping[str, Any], common: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """The schema of an entry's settings."""
-    properties = {**(common or {}), **copy.deepcopy(entry.get("settings", {}))}
+    properties = {**(common or {}), **entry.get("settings", {})}
     return {
         "type": "object",
         "additionalProperties": False,

@@ -23,7 +23,7 @@ def save_data(path: str | Path, data: Data, **facts: Any) -> None:
 
 
 def load_data(path: str | Path, device: torch.device | str = "cpu", recipe: Mapping[str, Any] | None = None) -> Data:
-    """Read a data set (artifact of kind `data`) onto `device` (`Data.to`); if `made` is given, one of these settings.
+    """Read a data set (artifact of kind `data`) onto `device` (`Data.to`); if `recipe` is given, one of that recipe.
 
     Raises:
         OnebasinError: the file is missing, damaged, or of other settings.

@@ -24,7 +24,7 @@ from onebasin.symmetry.spec import Axis, Group, Spec
 def activation_matching(
     models: Models, spec: Spec, data: Data, settings: Mapping[str, Any], generator: torch.Generator
 ) -> Alignment:
-    """Alignment that bring the units with the largest correlations of all pairs of models together.
+    """The alignment that brings the units with the largest correlations of all pairs of models together.
 
     Args:
         settings: `images`, how many of the training set to take, the first ones (all, if None); `batch`, how many at a

@@ -53,7 +53,8 @@ def measure_acceleration(run: Run, settings: Mapping[str, Any]) -> dict[str, pd.
     Args:
         settings: `epochs` of either search; the others are those of the experiment's `ste_mm`.
     """
-    search = {**run.search("ste_mm").settings, **settings}
+    _, own = run.searched["ste_mm"]
+    search = {**own, **settings}
     key = (run.root, "acceleration", run.trial)
     table = compare_warm_start(run.models, run.spec, run.data, search, *key)
     return {"acceleration": table.assign(method="ste_mm", count=len(run.models))}

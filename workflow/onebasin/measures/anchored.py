@@ -18,6 +18,7 @@ from onebasin.measures.run import Run
 from onebasin.merging.average import aligned_models
 from onebasin.merging.recalibration import Recalibration
 from onebasin.models.stack import Models
+from onebasin.registry import resolve
 from onebasin.seeding import generator
 from onebasin.symmetry.alignment import Alignment
 from onebasin.symmetry.apply import Elements, compose, invert
@@ -82,10 +83,9 @@ def three_models(run: Run, settings: Mapping[str, Any]) -> dict[str, pd.DataFram
     """
     known = run.part("pairwise")
     tables = [without_anchor(known[~known["method"].isin(run.searched)], run.models.seeds[0])]
-    for method in run.searched:
-        search = run.search(method)
+    for method, (function, own) in run.searched.items():
         key = (run.root, "three_models", method, run.trial)
-        found = match_to_anchor(search.function, run.models, run.spec, run.data, search.settings, *key)
+        found = match_to_anchor(resolve("method", function), run.models, run.spec, run.data, own, *key)
         barriers = anchored_barriers(run.models, run.spec, found, run.data, settings["points"], run.recalibration())
         tables.append(of_counts(barriers, run.models, run.counts).assign(method=method))
     return {"three_models": pd.concat(tables)}

@@ -8,9 +8,9 @@ import pandas as pd
 from onebasin.measures.alignment import alignments
 from onebasin.measures.distance import distances
 from onebasin.measures.run import Run, by_count
-from onebasin.measures.singular import decompose
+from onebasin.measures.singular import decompositions
 from onebasin.measures.taylor import taylor_estimates
-from onebasin.parameters import one
+from onebasin.merging.average import aligned_models
 
 
 def geometry(run: Run, settings: Mapping[str, Any]) -> dict[str, pd.DataFrame]:
@@ -20,17 +20,17 @@ def geometry(run: Run, settings: Mapping[str, Any]) -> dict[str, pd.DataFrame]:
         settings: `points` of a line between two models; the `split` and how many of its `images` Taylor estimates
             see; the cutoffs `gammas` of singular values.
     """
-    split, models = run.split(settings), run.models
-    parts = run.once("decompositions", lambda: [decompose(one(models.weights, i)) for i in range(len(models))])
+    split = run.split(settings)
+    parts = run.once("decompositions", lambda: decompositions(run.models))
 
     def measured(count: int) -> dict[str, pd.DataFrame]:
-        parents, permuted = run.parents(count), run.aligned(count)
+        parents, found = run.parents(count), run.alignment(count)
+        permuted = aligned_models(parents, run.spec, found)
         taylor = taylor_estimates(permuted, split, settings["points"], run.recalibration(repair=False))
-        found = (run.spec, run.alignment(count), run.merged(count))
         return {
             "distance": distances(parents, permuted),
             "taylor": taylor.assign(split=settings["split"]),
-            "alignment": alignments(parents, parts[:count], *found, settings["gammas"]),
+            "alignment": alignments(parents, parts[:count], run.spec, found, run.merged(count), settings["gammas"]),
         }
 
     return by_count(run, measured)

@@ -1,8 +1,7 @@
-"""Evaluation: loss and accuracy of models, their ensemble, and of the lines between them.
+"""Loss and accuracy of a merged model, of its parents and of their ensemble.
 
 Losses are mean cross-entropies in nats, accuracies fractions of one. A merged model's barrier is its loss minus the
-mean loss of its parents; that of a pair is the largest excess of the loss over the straight line between the two ends
-(Frankle et al. 2020; Ito et al. 2025). Barriers of accuracy are the other way round: a loss of accuracy is positive.
+mean loss of its parents (Ito et al. 2025); that of accuracy is the other way round: a loss of accuracy is positive.
 """
 
 from collections.abc import Mapping
@@ -10,10 +9,9 @@ from collections.abc import Mapping
 import pandas as pd
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from onebasin.data import Data
-from onebasin.models.objective import SPLITS, logits, measure, score
+from onebasin.models.objective import SPLITS, log_probabilities, measure, score
 from onebasin.models.stack import Models
 from onebasin.parameters import Parameters
 
@@ -21,8 +19,7 @@ from onebasin.parameters import Parameters
 def predict(models: Models, data: Data) -> dict[str, Tensor]:
     """Log-probabilities `[N, n, classes]` of every model, by split."""
     return {
-        name: torch.stack([F.log_softmax(logits(models.network, p, data.split(name)), dim=1) for p in models])
-        for name in SPLITS
+        name: torch.stack([log_probabilities(models.network, p, data.split(name)) for p in models]) for name in SPLITS
     }
 
 

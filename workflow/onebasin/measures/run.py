@@ -4,7 +4,7 @@ A measure is a function `(run, settings) -> {table: frame}`; its entry in the re
 The frames need no columns that the run knows: experiment, and where the scope has them trial and method.
 """
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
@@ -19,21 +19,12 @@ from onebasin.models.checkpoints import load_merged, load_models
 from onebasin.models.stack import Models
 from onebasin.networks.build import new_network
 from onebasin.parameters import Parameters
-from onebasin.registry import resolve
 from onebasin.seeding import generator
 from onebasin.storage.parts import read_parts
 from onebasin.symmetry.alignment import Alignment, load_alignment
 from onebasin.symmetry.spec import Spec, load_spec
 
 Opened = TypeVar("Opened")
-
-
-@dataclass(frozen=True)
-class Search:
-    """A method that a measure runs itself: its function, `(models, spec, data, settings, generator)`, and settings."""
-
-    function: Callable[..., Alignment]
-    settings: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -50,6 +41,7 @@ class Run:
         trial, method: which trial (-1: none) and method, where the scope has one.
         files: the paths by what they hold: `data`, `symmetries`, `models` (by seed), `permutations` and `merged` (by
             method and count), `reads` (parts of another measure).
+        searched: the methods that the measure runs itself: where the function of each is, and its settings.
     """
 
     experiment: str
@@ -140,26 +132,28 @@ class Run:
 
     def part(self, table: str) -> pd.DataFrame:
         """A table of the measure that this one reads, of the same experiment and trial."""
-        parts = [read_parts(path)[table] for path in self.files["reads"]]
-        return pd.concat(parts, ignore_index=True).drop(columns=["experiment", "trial"])
-
-    def search(self, method: str) -> Search:
-        """A method that the measure may run itself."""
-        function, settings = self.searched[method]
-        return Search(resolve("method", function), settings)
+        parts = self.once("reads", lambda: [read_parts(path) for path in self.files["reads"]])
+        return pd.concat([part[table] for part in parts], ignore_index=True).drop(columns=["experiment", "trial"])
 
     def stream(self, *key: int | str) -> torch.Generator:
         """A random stream on the device that is named by `key`, within the experiment's root."""
         return generator(self.root, *key, device=self.device)
 
 
+def one_below_the_other(found: Iterable[Mapping[str, pd.DataFrame]]) -> dict[str, pd.DataFrame]:
+    """The tables of several measurements, put together by name."""
+    frames: dict[str, list[pd.DataFrame]] = {}
+    for tables in found:
+        for table, frame in tables.items():
+            frames.setdefault(table, []).append(frame)
+    return {table: pd.concat(parts) for table, parts in frames.items()}
+
+
 def by_count(run: Run, measured: Callable[[int], Mapping[str, pd.DataFrame]]) -> dict[str, pd.DataFrame]:
     """The tables that `measured` returns for each of the run's counts, put together with a column `count`."""
-    found: dict[str, list[pd.DataFrame]] = {}
-    for count in run.counts:
-        for table, frame in measured(count).items():
-            found.setdefault(table, []).append(frame.assign(count=count))
-    return {table: pd.concat(frames) for table, frames in found.items()}
+    return one_below_the_other(
+        {table: frame.assign(count=count) for table, frame in measured(count).items()} for count in run.counts
+    )
 
 
 def measured(
@@ -169,12 +163,14 @@ def measured(
     methods: Sequence[str],
 ) -> dict[str, pd.DataFrame]:
     """What a measure finds for each of the methods ("" where it has no method), with the columns that the run knows."""
-    found: dict[str, list[pd.DataFrame]] = {}
-    for method in methods:
+
+    def of(method: str) -> dict[str, pd.DataFrame]:
         known: dict[str, Any] = {"experiment": run.experiment}
         known |= {"trial": run.trial} if run.trial >= 0 else {}
         known |= {"method": method} if method else {}
-        for table, frame in measure(run.of(method), settings).items():
-            missing = {name: value for name, value in known.items() if name not in frame}
-            found.setdefault(table, []).append(frame.assign(**missing))
-    return {table: pd.concat(frames) for table, frames in found.items()}
+        return {
+            table: frame.assign(**{name: value for name, value in known.items() if name not in frame})
+            for table, frame in measure(run.of(method), settings).items()
+        }
+
+    return one_below_the_other(map(of, methods))

@@ -12,6 +12,8 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from onebasin.models.stack import Models
+from onebasin.parameters import one
 from onebasin.symmetry.apply import act_on_axis
 from onebasin.symmetry.spec import Spec
 
@@ -53,6 +55,11 @@ class Decomposition:
 def decompose(weights: Mapping[str, Tensor]) -> dict[str, Decomposition]:
     """The decompositions of one model's trainable tensors that are matrices, by name, in the network's order."""
     return {name: _decomposition(tensor.detach()) for name, tensor in weights.items() if tensor.dim() >= 2}
+
+
+def decompositions(models: Models) -> list[dict[str, Decomposition]]:
+    """Those of each model of a stack."""
+    return [decompose(one(models.weights, model)) for model in range(len(models))]
 
 
 def singular_values(decompositions: Mapping[str, Decomposition]) -> pd.DataFrame:

@@ -7,8 +7,7 @@ import pandas as pd
 
 from onebasin.measures.responses import responses
 from onebasin.measures.run import Run
-from onebasin.measures.singular import decompose, singular_values
-from onebasin.parameters import one
+from onebasin.measures.singular import decompositions, singular_values
 
 
 def spectra(run: Run, settings: Mapping[str, Any]) -> dict[str, pd.DataFrame]:
@@ -23,7 +22,7 @@ def spectra(run: Run, settings: Mapping[str, Any]) -> dict[str, pd.DataFrame]:
         for seed in seeds:  # one after the other: they need not be in memory together
             model = run.models_of([seed])
             place = {"trial": trial, "model": seed}
-            parts = decompose(one(model.weights, 0))
+            [parts] = decompositions(model)
             excited = responses(model.network, model[0], parts, split).assign(split=settings["split"])
             tables["singular_values"].append(singular_values(parts).assign(**place))
             tables["responses"].append(excited.assign(**place))

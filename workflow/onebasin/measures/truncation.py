@@ -17,11 +17,11 @@ from onebasin.data import Data
 from onebasin.matching.weight import weight_matching
 from onebasin.measures.pairwise import interpolation_curves, pairwise_barriers
 from onebasin.measures.run import Run
-from onebasin.measures.singular import Decomposition, decompose
+from onebasin.measures.singular import Decomposition, decompositions
 from onebasin.merging.average import aligned_models
 from onebasin.merging.recalibration import Recalibration
 from onebasin.models.stack import Models
-from onebasin.parameters import one, stacked
+from onebasin.parameters import stacked
 from onebasin.progress import track
 from onebasin.seeding import generator
 from onebasin.symmetry.spec import Spec
@@ -49,7 +49,7 @@ def truncation_barriers(
         `gamma, kept_share, split, model_a, model_b, barrier_loss, barrier_accuracy`; `kept_share` is the part of all
         singular directions that the search saw.
     """
-    parts = [decompose(one(models.weights, model)) for model in range(len(models))]
+    parts = decompositions(models)
     cases = [(other, gamma) for other in range(1, len(models)) for gamma in gammas]
     tables = []
     for other, gamma in track(cases, "matching truncated layers", len(cases)):
@@ -81,7 +81,8 @@ def measure_truncation(run: Run, settings: Mapping[str, Any]) -> dict[str, pd.Da
     Args:
         settings: the cutoffs `truncation`, and `points` of a line between two models.
     """
-    search = (settings["truncation"], run.search("weight_matching").settings)
+    _, matching = run.searched["weight_matching"]
+    search = (settings["truncation"], matching)
     key = (run.root, "truncation", run.trial)
     table = truncation_barriers(run.models, run.spec, run.data, *search, settings["points"], run.recalibration(), *key)
     return {"truncation": table.assign(method="weight_matching", count=2)}

@@ -46,6 +46,11 @@ def logits(network: nn.Module, parameters: Parameters, split: Split) -> Tensor:
     return torch.cat([forward(network, parameters, inputs) for inputs in split.inputs.split(size)])
 
 
+def log_probabilities(network: nn.Module, parameters: Parameters, split: Split) -> Tensor:
+    """Log-probabilities of one model on a whole split, shaped as its logits are."""
+    return F.log_softmax(logits(network, parameters, split), dim=1)
+
+
 def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
     """The mean cross-entropy, which gradients are taken of.
 
@@ -63,7 +68,7 @@ def right(logits: Tensor, targets: Tensor) -> Tensor:
 
 def measure(network: nn.Module, parameters: Parameters, split: Split) -> tuple[float, float]:
     """Loss and accuracy of one model on a split."""
-    return score(F.log_softmax(logits(network, parameters, split), dim=1), split.targets)
+    return score(log_probabilities(network, parameters, split), split.targets)
 
 
 def score(log_probabilities: Tensor, targets: Tensor) -> tuple[float, float]:

@@ -13,7 +13,7 @@ from torch import nn
 
 from onebasin import seeding
 from onebasin.data import Split
-from onebasin.measures.run import Run, by_count
+from onebasin.measures.run import Run, by_count, one_below_the_other
 from onebasin.measures.sharpness.gauss_newton import hessian_diagonal
 from onebasin.measures.sharpness.hutchinson import Estimate, hessian_trace, scaled_hessian_trace, top_eigenvalue
 from onebasin.measures.sharpness.piecewise_linear import NotPiecewiseLinearError, PiecewiseLinear, piecewise_linear
@@ -106,12 +106,12 @@ def _sharpness(run: Run, settings: Mapping[str, Any]) -> Sharpness:
 def measure_parents(run: Run, settings: Mapping[str, Any]) -> dict[str, pd.DataFrame]:
     """Measure `parents_sharpness`: the tables of `sharpness` at the models of a trial, which no permutation changes."""
     sharpness, models = _sharpness(run, settings), run.models
-    tables: dict[str, list[pd.DataFrame]] = {table: [] for table in TABLES}
-    for seed, model in zip(models.seeds, models, strict=True):
-        found = sharpness.at(model, run.root, "sharpness", seed)
-        for table, part in zip(TABLES, found, strict=True):
-            tables[table].append(part.assign(model=seed, split=settings["split"]))
-    return {table: pd.concat(parts) for table, parts in tables.items()}
+
+    def at(seed: int, model: Parameters) -> dict[str, pd.DataFrame]:
+        found = zip(TABLES, sharpness.at(model, run.root, "sharpness", seed), strict=True)
+        return {table: part.assign(model=seed, split=settings["split"]) for table, part in found}
+
+    return one_below_the_other(map(at, models.seeds, models))
 
 
 def measure_sharpness(run: Run, settings: Mapping[str, Any]) -> dict[str, pd.DataFrame]:
