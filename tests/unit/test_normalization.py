@@ -5,8 +5,9 @@ from torch import nn
 
 from onebasin import seeding
 from onebasin.data import Split
+from onebasin.errors import OnebasinError
 from onebasin.merging.average import aligned_models, merge
-from onebasin.merging.recalibration import BATCH, Recalibration, output_statistics, recompute, repair
+from onebasin.merging.recalibration import BATCH, Recalibration, batches, output_statistics, recompute, repair
 from onebasin.models.objective import forward
 from onebasin.models.stack import Models, initial
 from onebasin.networks.build import new_network
@@ -179,3 +180,30 @@ def test_the_average_of_permuted_copies_is_the_original_again_once_recalibrated(
     merged = mean(stacked([parameters, parameters]))
     assert merged["norm.num_batches_tracked"].dtype == torch.int64
     torch.testing.assert_close(forward(built, merged, SPLIT.inputs), forward(built, parameters, SPLIT.inputs))
+
+
+@pytest.mark.parametrize("count", [1, BATCH - 1, BATCH, BATCH + 1, 2 * BATCH + 2, 1437])
+def test_batches_are_evened_out_and_as_few_as_can_be(count):
+    inputs = torch.arange(count)
+    parts = batches(inputs)
+    sizes = [len(part) for part in parts]
+    assert torch.equal(torch.cat(list(parts)), inputs)
+    assert max(sizes) <= BATCH
+    assert max(sizes) - min(sizes) <= 1
+    assert (len(parts) - 1) * BATCH < count
+
+
+@pytest.mark.parametrize("count", [BATCH + 1, BATCH + 2, 2 * BATCH + 2])
+def test_statistics_do_not_hang_on_the_images_that_are_left_over(count):
+    norm = nn.BatchNorm1d(3)
+    rows = torch.randn(count, 3, generator=stream("rows", count))
+    rows[-2:] += 5  # in a batch of their own they would count as all others together
+    found = Recalibration(norm, Split(rows, torch.zeros(count, dtype=torch.int64)), {})(initial(norm))
+    torch.testing.assert_close(found["running_mean"], rows.mean(dim=0), atol=1e-3, rtol=0)
+    torch.testing.assert_close(found["running_var"], rows.var(dim=0), atol=0, rtol=0.05)
+
+
+def test_one_image_of_one_value_a_channel_has_no_statistics():
+    norm = nn.BatchNorm1d(3)
+    with pytest.raises(OnebasinError, match=r"cannot be measured anew on 1 image.*give more images"):
+        Recalibration(norm, Split(torch.ones(1, 3), torch.zeros(1, dtype=torch.int64)), {})(initial(norm))

@@ -5,7 +5,7 @@ import math
 import torch
 from networks_for_tests import stream
 
-from onebasin.parameters import combine, distance, dot, one, some, squared_distance
+from onebasin.parameters import combine, distance, dot, lerp, mean, one, some, squared_distance, stacked
 
 STACK = {
     "weight": torch.randn(3, 4, 5, generator=stream("weight")),
@@ -46,3 +46,12 @@ def test_distances_are_euclidean_and_a_stacks_square_is_the_sum_over_its_models(
     assert each[0] == 0
     assert math.isclose(each[1], float((flat(one(STACK, 1)) - flat(centre)).norm()), rel_tol=1e-13)
     assert math.isclose(squared_distance(STACK, centre), sum(value**2 for value in each), rel_tol=1e-13)
+
+
+def test_complex_numbers_are_averaged_and_measured_by_both_of_their_parts():
+    a, b = {"w": torch.tensor([1 + 2j, 3j])}, {"w": torch.tensor([3 + 0j, 1 + 1j])}
+    assert torch.equal(mean(stacked([a, b]))["w"], torch.tensor([2 + 1j, 0.5 + 2j]))
+    assert torch.equal(lerp(a, b, 0.25)["w"], torch.tensor([1.5 + 1.5j, 0.25 + 2.5j]))
+    assert torch.equal(lerp(a, b, 1.0)["w"], b["w"])
+    assert squared_distance(a, b) == 4 + 4 + 1 + 4
+    assert dot(a, b) == dot(a, b, None) == 3 + 3

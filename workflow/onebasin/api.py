@@ -22,6 +22,7 @@ from torch import nn
 from onebasin.config.settings import data_settings, method_settings, needs_data, parse_named, stage_settings
 from onebasin.data import Data, make_data
 from onebasin.data import load_data as load_saved_data
+from onebasin.data.soundness import require_sound
 from onebasin.errors import OnebasinError
 from onebasin.matching.search import run_search
 from onebasin.measures.merged import evaluate_merged
@@ -315,7 +316,8 @@ def count_classes(models: Models) -> int:
 
 
 def check_data(models: Models, data: Data) -> None:
-    """Refuse data whose inputs the network does not take, or that have more classes than it has logits."""
+    """Refuse data whose inputs the network does not take, that have more classes than it has logits, or are unsound."""
+    require_sound(data)
     if data.input_shape != models.input_shape:
         have, want = ("x".join(map(str, shape)) for shape in (data.input_shape, models.input_shape))
         raise OnebasinError(f"the data's inputs are {have}, the network takes {want}; give the data it was trained on")

@@ -12,6 +12,16 @@ from torch import Tensor
 Parameters = dict[str, Tensor]
 
 
+def _is_measured(tensor: Tensor) -> bool:
+    """Whether a tensor's numbers can be averaged: real or complex ones, not counters."""
+    return tensor.is_floating_point() or tensor.is_complex()
+
+
+def _real(tensor: Tensor) -> Tensor:
+    """The tensor; of complex numbers, their real and imaginary parts along a last axis."""
+    return torch.view_as_real(tensor) if tensor.is_complex() else tensor
+
+
 def one(stack: Mapping[str, Tensor], model: int) -> Parameters:
     """The parameters of model number `model` of a stack (views)."""
     return {name: tensor[model] for name, tensor in stack.items()}
@@ -29,14 +39,14 @@ def stacked(models: Sequence[Mapping[str, Tensor]]) -> Parameters:
 
 def mean(stack: Mapping[str, Tensor]) -> Parameters:
     """The plain average over the models of a stack; of what is counted, not measured, the first model's."""
-    return {name: tensor.mean(dim=0) if tensor.is_floating_point() else tensor[0] for name, tensor in stack.items()}
+    return {name: tensor.mean(dim=0) if _is_measured(tensor) else tensor[0] for name, tensor in stack.items()}
 
 
 def lerp(a: Parameters, b: Parameters, weight_b: float) -> Parameters:
     """The point `(1 - weight_b) a + weight_b b` of the line between two models; exact at both ends.
 
     What is counted, not measured, is a's."""
-    return {n: torch.lerp(t, b[n], weight_b) if t.is_floating_point() else t for n, t in a.items()}
+    return {n: torch.lerp(t, b[n], weight_b) if _is_measured(t) else t for n, t in a.items()}
 
 
 def combine(parts: Iterable[tuple[float, Mapping[str, Tensor]]]) -> Parameters:
@@ -55,14 +65,14 @@ def dot(a: Mapping[str, Tensor], b: Mapping[str, Tensor], dtype: torch.dtype | N
     """The inner product over the tensors of a: each one's in `dtype`, or in its own if that is None."""
     total = 0.0
     for name, tensor in a.items():
-        left, right = (part.flatten().to(dtype or tensor.dtype) for part in (tensor, b[name]))
+        left, right = (_real(part).flatten().to(dtype or _real(tensor).dtype) for part in (tensor, b[name]))
         total += float(torch.dot(left, right))
     return total
 
 
 def squared_distance(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> float:
     """The square of the L2 norm of the difference, summed in float64; of a stack a it is the sum over its models."""
-    return sum(float((tensor.double() - b[name].double()).square().sum()) for name, tensor in a.items())
+    return sum(float((_real(tensor).double() - _real(b[name]).double()).square().sum()) for name, tensor in a.items())
 
 
 def distance(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> float:

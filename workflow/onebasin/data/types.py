@@ -33,6 +33,16 @@ class Split:
     def __len__(self) -> int:
         return len(self.targets)
 
+    @property
+    def images(self) -> Tensor:
+        """The inputs, as data of images call them."""
+        return self.inputs
+
+    @property
+    def labels(self) -> Tensor:
+        """The targets, as data of images call them."""
+        return self.targets
+
     def first(self, count: int | None) -> "Split":
         """The first `count` samples; all, if None."""
         return Split(self.inputs[:count], self.targets[:count])

@@ -14,6 +14,7 @@ from collections.abc import Container, Mapping, Sequence
 import torch
 from torch import Tensor
 
+from onebasin.errors import OnebasinError
 from onebasin.machine.matmul import add_product
 from onebasin.symmetry.apply import act_on_tensor
 from onebasin.symmetry.kinds import kind_of
@@ -33,6 +34,9 @@ def gains(
         target: stack `[k, ...]`, one target a model. Tensors that it lacks (running statistics) do not count.
         source: stack `[k, ...]` of unpermuted models.
         elements: the present permutations `[k, n]` of every group.
+
+    Raises:
+        OnebasinError: the group acts on complex weights.
     """
     models = len(elements[group.name])
     if models > 1 and next(iter(target.values())).device.type == "cpu":
@@ -46,6 +50,11 @@ def gains(
     total: Tensor | None = None
     for axis in group.axes:
         if axis.tensor in target:
+            if target[axis.tensor].is_complex():
+                raise OnebasinError(
+                    f"{axis.tensor} is complex, and units with complex weights are not matched by weights; choose "
+                    f"the method naive, which leaves units in their places"
+                )
             ours, theirs = target[axis.tensor], _permute_others(source[axis.tensor], axis, spec, elements)
             total = add_product(total, units_of(ours, axis, group), units_of(theirs, axis, group))
     assert total is not None, f"group {group.name} acts on no weights"

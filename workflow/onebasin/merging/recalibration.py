@@ -7,6 +7,7 @@ acts on the norm layers' outputs or, in a network without BatchNorm, on those of
 convolutions with a bias.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,11 +16,12 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from onebasin.data import Split
+from onebasin.errors import OnebasinError
 from onebasin.models.features import Call, watch
 from onebasin.models.objective import forward
 from onebasin.parameters import Parameters
 
-BATCH = 500  # images a forward pass; statistics are averages over such batches, as in the recipe
+BATCH = 500  # images a forward pass at most; statistics are averages over such batches, as in the recipe
 
 Statistics = dict[str, tuple[Tensor, Tensor]]
 """Mean and standard deviation `[c]` of the channels of a layer's output, by the layer's name."""
@@ -36,7 +38,7 @@ class Recalibration:
 
     def __init__(self, network: nn.Module, split: Split, settings: Mapping[str, Any]) -> None:
         self._network = network
-        self._images = split.first(settings.get("images")).inputs.split(BATCH)
+        self._images = batches(split.first(settings.get("images")).inputs)
         self._repairs = settings.get("method") == "repair"
 
     def statistics(self, parents: Sequence[Parameters]) -> list[Statistics]:
@@ -59,6 +61,12 @@ class Recalibration:
         return recalibrated
 
 
+def batches(inputs: Tensor) -> Sequence[Tensor]:
+    """The inputs in as few batches as `BATCH` allows, evened out: every batch counts the same in the
+    averages, and the statistics of a few images that are left over are noise."""
+    return inputs.tensor_split(math.ceil(len(inputs) / BATCH))
+
+
 def keeps_statistics(network: nn.Module) -> bool:
     """Whether a layer of the network has running statistics, which have to be measured anew after averaging."""
     return any(map(_tracks, network.modules()))
@@ -66,7 +74,11 @@ def keeps_statistics(network: nn.Module) -> bool:
 
 @torch.no_grad()
 def recompute(network: nn.Module, parameters: Parameters, images: Sequence[Tensor]) -> Parameters:
-    """The parameters with all BatchNorm running statistics measured anew, as cumulative averages over the batches."""
+    """The parameters with all BatchNorm running statistics measured anew, as cumulative averages over the batches.
+
+    Raises:
+        OnebasinError: a batch is too small to have statistics.
+    """
     layers = {name: layer for name, layer in network.named_modules() if _tracks(layer)}
     if not layers:
         return parameters
@@ -81,6 +93,10 @@ def recompute(network: nn.Module, parameters: Parameters, images: Sequence[Tenso
             layer.momentum = None
         for batch in images:
             forward(network, fresh, batch, training=layers.values())
+    except ValueError as error:  # torch's, of a single value a channel
+        raise OnebasinError(
+            f"statistics cannot be measured anew on {len(images[0])} image(s) ({error}); give more images"
+        ) from None
     finally:
         for name, layer in layers.items():
             layer.momentum = momenta[name]
