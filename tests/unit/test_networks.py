@@ -126,3 +126,13 @@ def test_the_seed_decides_the_initial_parameters(name, width):
     assert all(torch.equal(first[key], again[key]) for key in first)
     other = new_network({"name": name, "width": width}, CIFAR, 10, "another").state_dict()
     assert any(not torch.equal(first[key], other[key]) for key in first)
+
+
+def with_a_default(input_shape, classes=7):
+    return nn.Linear(input_shape[0], classes)
+
+
+def test_a_number_of_classes_that_is_not_known_is_the_builders_own_default():
+    name = f"{__name__}:with_a_default"
+    assert new_network({"name": name}, (4,), None, "networks").out_features == 7
+    assert new_network({"name": name}, (4,), 3, "networks").out_features == 3

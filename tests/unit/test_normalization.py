@@ -195,15 +195,15 @@ def test_batches_are_evened_out_and_as_few_as_can_be(count):
 
 @pytest.mark.parametrize("count", [BATCH + 1, BATCH + 2, 2 * BATCH + 2])
 def test_statistics_do_not_hang_on_the_images_that_are_left_over(count):
-    norm = nn.BatchNorm1d(3)
+    norm = nn.Sequential(nn.BatchNorm1d(3))
     rows = torch.randn(count, 3, generator=stream("rows", count))
     rows[-2:] += 5  # in a batch of their own they would count as all others together
     found = Recalibration(norm, Split(rows, torch.zeros(count, dtype=torch.int64)), {})(initial(norm))
-    torch.testing.assert_close(found["running_mean"], rows.mean(dim=0), atol=1e-3, rtol=0)
-    torch.testing.assert_close(found["running_var"], rows.var(dim=0), atol=0, rtol=0.05)
+    torch.testing.assert_close(found["0.running_mean"], rows.mean(dim=0), atol=1e-3, rtol=0)
+    torch.testing.assert_close(found["0.running_var"], rows.var(dim=0), atol=0, rtol=0.05)
 
 
 def test_one_image_of_one_value_a_channel_has_no_statistics():
-    norm = nn.BatchNorm1d(3)
+    norm = nn.Sequential(nn.BatchNorm1d(3))
     with pytest.raises(OnebasinError, match=r"cannot be measured anew on 1 image.*give more images"):
         Recalibration(norm, Split(torch.ones(1, 3), torch.zeros(1, dtype=torch.int64)), {})(initial(norm))

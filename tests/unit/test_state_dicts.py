@@ -1,5 +1,6 @@
 """State dicts that others wrote are read whole, and nothing in them is run."""
 
+import json
 import logging
 import pickle
 from pathlib import Path
@@ -8,6 +9,7 @@ import pytest
 import safetensors.torch
 import torch
 from networks_for_tests import random_mlps, same
+from torch import nn
 
 from onebasin.errors import OnebasinError
 from onebasin.storage.state_dicts import read_state_dict
@@ -46,7 +48,7 @@ def test_safetensors_are_read_whatever_the_file_is_called(tmp_path, name):
     assert same(read_state_dict(tmp_path / name), STATE)
 
 
-@pytest.mark.parametrize("key", ["state_dict", "model_state_dict", "model"])
+@pytest.mark.parametrize("key", ["state_dict", "model_state_dict", "model", "net", "params", "student"])
 def test_a_usual_wrapper_is_taken_off_and_said(saved, key, caplog):
     with caplog.at_level(logging.INFO):
         assert same(read_state_dict(saved({"epoch": 3, key: STATE, "optimizer": {"state": {}}})), STATE)
@@ -154,3 +156,42 @@ def test_a_script_archive_is_refused_as_code(tmp_path):
 def test_a_missing_file_and_a_folder_are_refused(tmp_path):
     assert "No such file" in refusal(tmp_path / "absent.pt")
     assert "directory" in refusal(tmp_path)
+
+
+def test_of_several_state_dicts_the_usual_one_is_taken_and_the_others_are_named(saved, caplog):
+    other = {name: tensor + 1 for name, tensor in STATE.items()}
+    path = saved({"model": STATE, "model_ema": other, "optimizer": {"state": {}, "param_groups": []}})
+    assert same(read_state_dict(path), STATE)
+    assert "ignored the state dicts under model_ema" in caplog.text
+    assert same(read_state_dict(path, "model_ema"), other)
+    with pytest.raises(OnebasinError, match="no state dict under 'optimizer'; it has some under: model, model_ema"):
+        read_state_dict(path, "optimizer")
+
+
+def test_shards_are_read_by_their_index(tmp_path):
+    half = len(STATE) // 2
+    places = {name: f"model-{1 + (k >= half)}.safetensors" for k, name in enumerate(STATE)}
+    for shard in set(places.values()):
+        part = {name: tensor for name, tensor in STATE.items() if places[name] == shard}
+        safetensors.torch.save_file(part, tmp_path / shard)
+    index = tmp_path / "model.safetensors.index.json"
+    index.write_text(json.dumps({"metadata": {}, "weight_map": places}))
+    assert same(read_state_dict(index), STATE)
+    (tmp_path / "model-2.safetensors").unlink()
+    with pytest.raises(OnebasinError, match=r"model-2\.safetensors: cannot be read"):
+        read_state_dict(index)
+    index.write_text("{}")
+    assert "no index of shards" in refusal(index)
+
+
+def test_both_names_of_a_tensor_that_save_model_wrote_once_are_there(tmp_path):
+    network = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
+    network[1].weight = network[0].weight
+    safetensors.torch.save_model(network, str(tmp_path / "tied.safetensors"))
+    assert same(read_state_dict(tmp_path / "tied.safetensors"), network.state_dict())
+
+
+def test_a_pickle_of_a_protocol_that_torch_does_not_read_is_named(saved):
+    assert same(read_state_dict(saved(STATE, _use_new_zipfile_serialization=False, pickle_protocol=3)), STATE)
+    line = refusal(saved(STATE, _use_new_zipfile_serialization=False, pickle_protocol=4))
+    assert "a pickle of protocol 4" in line

@@ -50,6 +50,17 @@ def test_a_resnet_runs_and_differentiates():
     assert outputs.shape == (2, 10)
 
 
+def test_a_module_of_ones_own_may_import_it_first(tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "from torchvision.models import resnet18\ndef small(classes):\n    return resnet18(num_classes=classes)\n"
+    )
+    check = "from onebasin.registry import resolve; print(resolve('network', 'mine:small')(3).fc.out_features)"
+    places = os.pathsep.join([str(Path(vision.__file__).parents[2]), str(tmp_path)])
+    environment = {**os.environ, "PYTHONPATH": places}
+    done = subprocess.run([sys.executable, "-c", check], env=environment, capture_output=True, text=True)
+    assert done.stdout.strip() == "3", done.stderr[-500:]
+
+
 def test_importing_again_is_harmless():
     assert importlib.reload(vision).torchvision is torchvision
     assert importlib.import_module("torchvision") is torchvision

@@ -83,6 +83,7 @@ def open_models(
     threads: int | None = None,
     at_least: int = 1,
     tokens: bool = False,
+    key: str | None = None,
 ) -> Opened:
     """Read the files and the data, and set torch up to compute as the workflow's jobs do.
 
@@ -94,7 +95,7 @@ def open_models(
     place = prepare_torch(threads or default_of("threads"), device_named(device or default_of("device")), "warn")
     for file in sorted({file for file in files if files.count(file) > 1}):
         logger.warning("%s: given more than once; it counts that often", file)
-    read = [read_model_file(file) for file in files]
+    read = [read_model_file(file, key=key) for file in files]
     shape = input_shape or read[0].facts.get("input_shape")
     found = None if data is None else api.load_data(data, shape[-1] if shape else None, place)
     if found is not None:

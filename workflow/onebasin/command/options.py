@@ -58,6 +58,9 @@ def network_options(command: Command) -> Command:
     command = click.option(
         "--input", "input_shape", type=Shape(), help="Shape of one input, where neither files nor data tell it."
     )(command)
+    command = click.option(
+        "--key", help="Which state dict to take of PyTorch files that hold several, such as state_dict_ema."
+    )(command)
     command = tokens_option(command)
     return click.option(
         "--network",

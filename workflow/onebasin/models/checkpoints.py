@@ -5,8 +5,10 @@ to be given. `read_model_file` reads a file of either, `stack` makes models of f
 their seeds, others by their place in the list.
 """
 
+import difflib
 import json
 import logging
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +29,8 @@ from onebasin.storage.state_dicts import read_state_dict
 logger = logging.getLogger(__name__)
 
 KINDS = ("model", "merged")  # kinds of artifacts that are parameters of a network
+COUNTER = "num_batches_tracked"  # of BatchNorm; files from before torch 0.4.1 lack it
+PARALLEL = re.compile(r"(^|\.)module\.")  # what DataParallel puts around a part of a network
 FLOAT = "float32"  # the type of inputs that goes without saying
 
 
@@ -61,12 +65,17 @@ class ModelFile:
 
 
 def read_model_file(
-    path: str | Path, kind: str | None = None, facts: Iterable[str] = (), expected: Mapping[str, Any] | None = None
+    path: str | Path,
+    kind: str | None = None,
+    facts: Iterable[str] = (),
+    expected: Mapping[str, Any] | None = None,
+    key: str | None = None,
 ) -> ModelFile:
     """Read a model: an artifact of kind `model` or `merged`, or a state dict (`state_dicts.read_state_dict`).
 
     Args:
         kind: if given, an artifact of this kind and nothing else; with `facts` and `expected` of `artifacts.load`.
+        key: which state dict to take of a PyTorch file that holds several.
 
     Raises:
         OnebasinError: it cannot be read, is damaged, is an artifact of another kind, or made in another way.
@@ -74,7 +83,7 @@ def read_model_file(
     if kind is None:
         header = read_header(path)
         if header is None:
-            return ModelFile(Path(path), read_state_dict(path))
+            return ModelFile(Path(path), read_state_dict(path, key))
         kind = header["kind"] if header.get("kind") in KINDS else "model"
     artifact = artifacts.load(path, kind, facts, expected)
     return ModelFile(Path(path), artifact.tensors, artifact.facts)
@@ -157,10 +166,12 @@ def save_model(
 def fitted(tensors: Mapping[str, Tensor], network: nn.Module, path: str | Path) -> Parameters:
     """The tensors as the network holds them. Half precision becomes the network's type, which changes no value.
 
+    What wrappers put around names is taken off, and counters that old files lack are 0, as torch's own loading has it.
+
     Raises:
         OnebasinError: names, shapes or types are not the network's, or values are not finite (`check_fit`).
     """
-    exact, widened = dict(tensors), set()
+    exact, widened = _in_its_names(tensors, network, path), set()
     for name, own in network.state_dict().items():
         if name in exact and _is_narrower(exact[name].dtype, own.dtype):
             widened.add(f"{exact[name].dtype} to {own.dtype}")
@@ -169,6 +180,47 @@ def fitted(tensors: Mapping[str, Tensor], network: nn.Module, path: str | Path) 
         logger.info("%s: converted from %s, which is exact", path, change)
     check_fit(exact, network, path)
     return exact
+
+
+def _in_its_names(tensors: Mapping[str, Tensor], network: nn.Module, path: str | Path) -> Parameters:
+    """The tensors by the network's names, if all are there: behind a prefix, or within DataParallel's `module.`."""
+    own = network.state_dict()
+    if any("lora_A" in name for name in tensors) and not any("lora_A" in name for name in own):
+        raise OnebasinError(f"{path}: a LoRA adapter, not a whole network; merge it into its base and save that")
+    counters = {name for name in own if name.rpartition(".")[2] == COUNTER}
+    needed = [name for name in own if name not in counters]
+    found = dict(tensors)
+    if not found.keys() >= set(needed) and needed:
+        for names in ({name: name for name in tensors}, {PARALLEL.sub(r"\1", name): name for name in tensors}):
+            prefixes = {name.removesuffix(needed[0]) for name in names if name.endswith(needed[0])}
+            whole = [prefix for prefix in prefixes if all(prefix + name in names for name in needed)]
+            if len(whole) == 1:
+                found = {n.removeprefix(whole[0]): tensors[old] for n, old in names.items() if n.startswith(whole[0])}
+                ignored = [old for n, old in names.items() if not n.startswith(whole[0])]
+                logger.info("%s: took '%s' off all names%s", path, whole[0] or "module.", _ignored(ignored))
+                break
+    absent = sorted(counters - found.keys())
+    if absent and found.keys() >= set(needed):
+        logger.info("%s: has no %s, which is 0 then", path, ", ".join(absent))
+        found |= {name: torch.zeros_like(own[name]) for name in absent}
+    _require_one_value(found, network, path)
+    return {name: found[name] for name in own if name in found} | found
+
+
+def _ignored(names: Sequence[str]) -> str:
+    return f", and left out {', '.join(names)}" if names else ""
+
+
+def _require_one_value(tensors: Mapping[str, Tensor], network: nn.Module, path: str | Path) -> None:
+    """Refuse two values for one tensor that the network has under two names."""
+    first: dict[int, str] = {}
+    for name, parameter in network.named_parameters(remove_duplicate=False):
+        kept = first.setdefault(id(parameter), name)
+        if kept != name and {kept, name} <= tensors.keys() and not torch.equal(tensors[name], tensors[kept]):
+            raise OnebasinError(
+                f"{path}: {kept} and {name} are one tensor in the network, and the file has two values for it; give "
+                f"the network that it was trained as"
+            )
 
 
 def _is_narrower(given: torch.dtype, own: torch.dtype) -> bool:
@@ -181,7 +233,11 @@ def check_fit(tensors: Mapping[str, Tensor], network: nn.Module, path: str | Pat
     expected = network.state_dict()
     for name in sorted(expected.keys() | tensors.keys()):
         if name not in tensors:
-            raise OnebasinError(f"{path}: has no tensor {name}; it is of another network, or of other settings")
+            close = difflib.get_close_matches(name, tensors, n=3, cutoff=0)
+            raise OnebasinError(
+                f"{path}: has no tensor {name} (nearest: {', '.join(close)}); it is of another network, or of other "
+                f"settings"
+            )
         if name not in expected:
             raise OnebasinError(f"{path}: has a tensor {name} that the network lacks; give a matching file")
         if tensors[name].shape != expected[name].shape:

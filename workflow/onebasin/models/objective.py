@@ -35,7 +35,7 @@ def forward(
             that then draw random numbers draw from torch's global generator (`seeding.drawing_from`).
     """
     with mode(network, training), fast_linear():
-        return functional_call(network, parameters, (inputs,))
+        return functional_call(network, parameters, (inputs,), tie_weights=False)  # tied names bring one value each
 
 
 @torch.no_grad()

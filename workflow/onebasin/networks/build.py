@@ -26,16 +26,16 @@ def new_network(
 
     Raises:
         OnebasinError: there is no such network, it cannot be built, what it returns is no `nn.Module`, or it asks for
-            the number of classes, which is None.
+            the number of classes, which is None, and has no default of its own.
     """
     arguments = dict(settings)
     name = arguments.pop("name")
     try:
         builder = resolve("network", name)
         taken = inspect.signature(builder).parameters
-        if classes is None and "classes" in taken:
+        if classes is None and "classes" in taken and taken["classes"].default is inspect.Parameter.empty:
             raise OnebasinError(f"network {name} has to know the number of classes; give it, or the data")
-        known = {"input_shape": input_shape, "classes": classes}
+        known = {"input_shape": input_shape} | ({} if classes is None else {"classes": classes})
         with seeding.global_rng(*key):
             network = builder(**{word: value for word, value in known.items() if word in taken}, **arguments)
     except OnebasinError:

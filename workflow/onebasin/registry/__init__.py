@@ -12,6 +12,7 @@ import os
 import tomllib
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from onebasin.errors import OnebasinError
@@ -82,6 +83,17 @@ def function_of(kind: str, name: str) -> str:
     return function
 
 
+def _imported(name: str) -> ModuleType:
+    """The module of that name, which may import torchvision: beside a CPU-only torch that fails without our help."""
+    try:
+        return importlib.import_module(name)
+    except RuntimeError as error:
+        if "operator torchvision::" not in str(error):
+            raise
+    importlib.import_module("onebasin.machine.vision")
+    return importlib.import_module(name)
+
+
 def resolve(kind: str, name: str) -> Callable[..., Any]:
     """The callable called `name`; its module is imported now and not before.
 
@@ -89,10 +101,8 @@ def resolve(kind: str, name: str) -> Callable[..., Any]:
         OnebasinError: no such name, module or callable.
     """
     module_name, _, attribute = function_of(kind, name).partition(":")
-    if module_name.partition(".")[0] == "torchvision":
-        importlib.import_module("onebasin.machine.vision")  # without which its import may fail
     try:
-        module = importlib.import_module(module_name)
+        module = _imported(module_name)
     except ModuleNotFoundError as error:
         raise OnebasinError(f"{kind} '{name}': cannot import {error.name}; is its folder on PYTHONPATH?") from error
     if not hasattr(module, attribute):

@@ -5,6 +5,7 @@ and by nothing else: a file that needs more is refused. What training programs w
 said so in the log.
 """
 
+import json
 import logging
 import pickle
 import re
@@ -22,27 +23,42 @@ from onebasin.errors import OnebasinError
 
 logger = logging.getLogger(__name__)
 
-WRAPPERS = ("state_dict", "model_state_dict", "model")  # keys under which training programs keep the network's tensors
+# keys under which training programs keep the network's tensors, the likeliest first
+WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "params", "student", "module")
+INDEX = ".index.json"  # the end of the name of a list of shards
 PREFIXES = ("module.", "_orig_mod.")  # what DataParallel and torch.compile put before every name
-PYTORCH_BEGINNINGS = (b"PK", b"\x80\x02")  # a zip archive, and the pickle of PyTorch before 1.6
+PYTORCH_BEGINNINGS = (b"PK", b"\x80\x02", b"\x80\x03")  # a zip archive, and the pickle of PyTorch before 1.6
 
 
-def read_state_dict(path: str | Path) -> dict[str, Tensor]:
-    """The tensors of a file by name, on the CPU: safetensors, or PyTorch's own format.
+def read_state_dict(path: str | Path, key: str | None = None) -> dict[str, Tensor]:
+    """The tensors of a file by name, on the CPU: safetensors, PyTorch's own format, or the index of shards of either.
 
     A state dict under one of the usual keys, and names that all begin with one of the usual prefixes, are unwrapped.
 
+    Args:
+        key: which of a PyTorch file's state dicts to take, where the usual one is not wanted.
+
     Raises:
-        OnebasinError: the file cannot be read, is of neither format, needs to run code, or holds no state dict.
+        OnebasinError: the file cannot be read, is of neither format, needs to run code, or holds no state dict, or none
+            under `key`.
     """
     path = Path(path)
+    if path.name.endswith(INDEX):
+        return _read_shards(path, key)
     try:
         with path.open("rb") as file:
             beginning = file.read(9)
     except OSError as error:
         raise OnebasinError(f"{path}: cannot be read ({error.strerror}); give a file of tensors") from None
     if beginning.startswith(PYTORCH_BEGINNINGS):
-        return _without_prefix(_tensors(_unwrapped(_read_pytorch(path), path), path), path)
+        return _without_prefix(_tensors(_unwrapped(_read_pytorch(path), path, key), path), path)
+    if beginning.startswith((b"\x80\x04", b"\x80\x05")):
+        raise OnebasinError(
+            f"{path}: a pickle of protocol {beginning[1]}, which is not read, as it could run code; load it where it "
+            f"was made and save the state dict with torch.save"
+        )
+    if key is not None:
+        raise OnebasinError(f"{path}: no PyTorch file, so it holds nothing under '{key}'; leave the key out")
     if path.suffix == ".safetensors" or beginning[8:9] == b"{":
         return _without_prefix(_read_safetensors(path), path)
     raise OnebasinError(f"{path}: neither a safetensors nor a PyTorch file; save a state dict with torch.save")
@@ -50,9 +66,24 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
     try:
-        return safetensors.torch.load_file(path)
+        tensors = safetensors.torch.load_file(path)
+        with safetensors.safe_open(path, framework="pt") as file:
+            tied = file.metadata() or {}
     except (safetensors.SafetensorError, OSError, ValueError) as error:
         raise OnebasinError(f"{path}: truncated or not a safetensors file ({_line(error)}); save it again") from None
+
+    # `save_model` keeps one name of a tensor that has several, and says of the others whose value they have
+    return tensors | {name: tensors[kept] for name, kept in tied.items() if kept in tensors and name not in tensors}
+
+
+def _read_shards(path: Path, key: str | None) -> dict[str, Tensor]:
+    """The tensors of all files that an index names, which lie beside it."""
+    try:
+        places = json.loads(path.read_text(encoding="utf-8"))["weight_map"]
+        shards = {shard: read_state_dict(path.parent / shard, key) for shard in sorted(set(places.values()))}
+        return {name: shards[shard][name] for name, shard in places.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise OnebasinError(f"{path}: no index of shards that hold that ({_line(error)}); save it again") from None
 
 
 def _read_pytorch(path: Path) -> Any:
@@ -71,17 +102,35 @@ def _read_pytorch(path: Path) -> Any:
         raise OnebasinError(f"{path}: damaged or not a PyTorch file ({_line(error)}); save it again") from None
 
 
-def _unwrapped(content: Any, path: Path) -> Any:
-    """What is under the first of the usual keys that holds a dictionary, as deep as they go; or the content itself."""
+def _unwrapped(content: Any, path: Path, key: str | None) -> Any:
+    """What is under `key`; or under the first usual key that holds a dictionary, as deep as they go; or the content."""
+    if key is not None:
+        if not (isinstance(content, Mapping) and _is_state_dict(content.get(key))):
+            raise OnebasinError(f"{path}: no state dict under '{key}'; it has some under: {_listed(content)}")
+        return content[key]
     if not isinstance(content, Mapping):
         return content
     if content.keys() == {"state", "param_groups"}:
         raise OnebasinError(f"{path}: the state of an optimiser, not of a network; save the network's state_dict()")
-    for key in WRAPPERS:
-        if isinstance(content.get(key), Mapping):
-            logger.info("%s: took the state dict under '%s'", path, key)
-            return _unwrapped(content[key], path)
+    for usual in WRAPPERS:
+        if isinstance(content.get(usual), Mapping):
+            logger.info("%s: took the state dict under '%s'", path, usual)
+            others = [name for name, value in content.items() if name != usual and _is_state_dict(value)]
+            if others:
+                logger.warning("%s: ignored the state dicts under %s; --key takes one of them", path, ", ".join(others))
+            return _unwrapped(content[usual], path, None)
     return content
+
+
+def _is_state_dict(value: Any) -> bool:
+    return isinstance(value, Mapping) and bool(value) and all(isinstance(part, Tensor) for part in value.values())
+
+
+def _listed(content: Any) -> str:
+    found = (
+        [str(name) for name, value in content.items() if _is_state_dict(value)] if isinstance(content, Mapping) else []
+    )
+    return ", ".join(found) or "no key"
 
 
 def _tensors(content: Any, path: Path) -> dict[str, Tensor]:
