@@ -207,3 +207,25 @@ def test_one_image_of_one_value_a_channel_has_no_statistics():
     norm = nn.Sequential(nn.BatchNorm1d(3))
     with pytest.raises(OnebasinError, match=r"cannot be measured anew on 1 image.*give more images"):
         Recalibration(norm, Split(torch.ones(1, 3), torch.zeros(1, dtype=torch.int64)), {})(initial(norm))
+
+
+class HeadFirst(nn.Module):
+    """Its head is registered before the layers that run before it."""
+
+    def __init__(self):
+        super().__init__()
+        self.head, self.hidden = nn.Linear(6, 3), nn.Linear(5, 6)
+
+    def forward(self, inputs):
+        return self.head(torch.relu(self.hidden(inputs)))
+
+
+def test_repair_leaves_the_layer_alone_that_runs_last_wherever_it_is_registered():
+    networks = [HeadFirst() for _ in range(2)]
+    stack = stacked([initial(network) for network in networks])
+    rows = torch.randn(100, 5, generator=stream("head first"))
+    recalibrate = Recalibration(networks[0], Split(rows, torch.zeros(100, dtype=torch.int64)), {"method": "repair"})
+    average = mean(stack)
+    repaired = recalibrate(average, recalibrate.statistics([initial(network) for network in networks]))
+    assert torch.equal(repaired["head.weight"], average["head.weight"])
+    assert not torch.allclose(repaired["hidden.weight"], average["hidden.weight"])

@@ -287,11 +287,14 @@ def recalibration_of(
     Raises:
         OnebasinError: it takes data, and there are none, or they do not fit the network.
     """
-    if normalization is None or (normalization == "recompute" and not keeps_statistics(models.network)):
+    kept = normalization == "repair" or (
+        normalization == "recompute" and keeps_statistics(models.network, models[0], models.example_input)
+    )
+    if not kept:
         return None
     settings = stage_settings("normalization", method=normalization, images=images)
     if data is None:
-        why = "REPAIR measures activations" if normalization == "repair" else "BatchNorm's statistics are measured anew"
+        why = "REPAIR measures activations" if normalization == "repair" else "running statistics are measured anew"
         raise OnebasinError(f"{why} on training data after averaging; give the data, or normalization none")
     check_data(models, data)
     return Recalibration(models.network, data.train, settings)

@@ -17,6 +17,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from onebasin.data import Split
 from onebasin.errors import OnebasinError
+from onebasin.merging.training_state import settled, updated_by_training
 from onebasin.models.features import Call, watch
 from onebasin.models.objective import forward
 from onebasin.parameters import Parameters
@@ -67,19 +68,24 @@ def batches(inputs: Tensor) -> Sequence[Tensor]:
     return inputs.tensor_split(math.ceil(len(inputs) / BATCH))
 
 
-def keeps_statistics(network: nn.Module) -> bool:
-    """Whether a layer of the network has running statistics, which have to be measured anew after averaging."""
-    return any(map(_tracks, network.modules()))
+def keeps_statistics(network: nn.Module, parameters: Parameters, example: Tensor) -> bool:
+    """Whether the network has running statistics or other state of training, to be measured anew after averaging."""
+    return any(map(_tracks, network.modules())) or bool(updated_by_training(network, parameters, example))
 
 
 @torch.no_grad()
 def recompute(network: nn.Module, parameters: Parameters, images: Sequence[Tensor]) -> Parameters:
     """The parameters with all BatchNorm running statistics measured anew, as cumulative averages over the batches.
 
+    So is what else training updates (`training_state`).
+
     Raises:
         OnebasinError: a batch is too small to have statistics.
     """
     layers = {name: layer for name, layer in network.named_modules() if _tracks(layer)}
+    names = updated_by_training(network, parameters, images[0][:2], layers)
+    if names:
+        parameters = settled(network, parameters, images, names, layers.values())
     if not layers:
         return parameters
     fresh = dict(parameters)
@@ -107,10 +113,12 @@ def recompute(network: nn.Module, parameters: Parameters, images: Sequence[Tenso
 def output_statistics(network: nn.Module, parameters: Parameters, images: Sequence[Tensor]) -> Statistics:
     """Mean and standard deviation of every channel of every layer that REPAIR acts on, over all images."""
     sums: dict[str, Tensor] = {}
-
-    layers = _repaired(network)
+    layers, heads = _repaired(network)
+    last = ""
 
     def add(call: Call) -> None:
+        nonlocal last
+        last = call.layer if call.layer in heads else last
         if call.layer in layers:
             channels = call.by_channel(call.output).double()
             count = torch.full_like(channels[:, 0], channels.shape[1])
@@ -119,6 +127,7 @@ def output_statistics(network: nn.Module, parameters: Parameters, images: Sequen
 
     for batch in images:
         watch(network, parameters, batch, add)
+    sums.pop(last, None)  # it makes the logits, whose scale is the network's own
     found = {}
     for name, (count, total, squares) in sums.items():
         average = total / count
@@ -154,13 +163,17 @@ def repair(network: nn.Module, parameters: Parameters, wanted: Statistics, image
     return repaired
 
 
-def _repaired(network: nn.Module) -> set[str]:
-    """The layers that REPAIR acts on: BatchNorms, or without any the hidden linear and convolutional ones with bias."""
+def _repaired(network: nn.Module) -> tuple[set[str], set[str]]:
+    """The layers that REPAIR acts on, and those of which the last one to run is left alone.
+
+    They are BatchNorms, and none; or without any the linear and convolutional ones with bias, and all of these.
+    """
     modules = dict(network.named_modules())
     norms = {name for name, layer in modules.items() if _tracks(layer) and layer.affine}
-    linear = [n for n, m in modules.items() if isinstance(m, nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d)]
-    # the last one makes the logits, whose scale is the network's own
-    return norms or {name for name in linear[:-1] if modules[name].bias is not None}
+    if norms:
+        return norms, set()
+    linear = {name for name, m in modules.items() if isinstance(m, nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d)}
+    return {name for name in linear if modules[name].bias is not None}, linear
 
 
 def _tracks(layer: nn.Module) -> bool:
