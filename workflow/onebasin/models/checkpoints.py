@@ -225,7 +225,11 @@ def _require_one_value(tensors: Mapping[str, Tensor], network: nn.Module, path: 
 
 def _is_narrower(given: torch.dtype, own: torch.dtype) -> bool:
     """Whether every value of one floating-point type is one of the other as well, and they differ."""
-    return given.is_floating_point and given != own and torch.promote_types(given, own) == own
+    if not given.is_floating_point or given == own:
+        return False
+    if given.itemsize == 1:  # torch promotes no 8-bit floats; all of theirs are float32's, too
+        return own.is_floating_point and own.itemsize >= 4
+    return torch.promote_types(given, own) == own
 
 
 def check_fit(tensors: Mapping[str, Tensor], network: nn.Module, path: str | Path) -> None:

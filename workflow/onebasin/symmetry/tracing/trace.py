@@ -20,6 +20,7 @@ from torch.fx import Node
 from onebasin.errors import OnebasinError
 from onebasin.symmetry.spec import Axis, Fixed, Group, Spec
 from onebasin.symmetry.tracing.call import Axes, Call
+from onebasin.symmetry.tracing.constants import alike_everywhere
 from onebasin.symmetry.tracing.graph import capture
 from onebasin.symmetry.tracing.layout import Layout, Units, equate, extent, fix, fixed, free, free_units, resolve
 from onebasin.symmetry.tracing.operations import rule_of
@@ -75,8 +76,11 @@ def _follow(program: ExportedProgram, state: State, used: dict[int, str]) -> Non
     """Restrict the layouts of the state as the graph demands; add what it uses to `used`, in that order."""
     inputs = {spec.arg.name: spec for spec in program.graph_signature.input_specs}
     values: dict[Node, Any] = {}  # an `Axes`, a list of them, or None for what is no tensor
+    alike = alike_everywhere(program.graph)
     for node in program.graph.nodes:
         for argument in node.all_input_nodes:
+            if argument in alike:
+                values[argument] = _new_units(argument)  # at every use: equal numbers couple nothing
             name = inputs[argument.name].target if argument.name in inputs else None
             if name in state:
                 used.setdefault(id(state[name]), name)
@@ -97,6 +101,14 @@ def _follow(program: ExportedProgram, state: State, used: dict[int, str]) -> Non
                     equate(old, new, f"the network changes the buffer {spec.target}")
             else:
                 _fix_all(axes, "output of the network")
+
+
+def _new_units(node: Node) -> Any:
+    """Layouts of new units for every axis of what a node returns."""
+    value = node.meta["val"]
+    if isinstance(value, tuple | list):
+        return [Axes(map(free, one.shape)) for one in value]
+    return Axes(map(free, value.shape))
 
 
 def _beginning(node: Node, spec: InputSpec, state: State) -> Axes | None:
