@@ -16,6 +16,7 @@ from onebasin.parameters import Parameters
 from onebasin.seeding import global_rng
 from onebasin.symmetry.apply import act
 from onebasin.symmetry.kinds import kind_of
+from onebasin.symmetry.memory import remembered
 from onebasin.symmetry.spec import Group, Spec
 from onebasin.symmetry.tracing.graph import copy_sharing_tensors
 
@@ -34,6 +35,7 @@ def check(module: nn.Module, spec: Spec, example_input: Tensor, generator: torch
     said.
 
     Raises:
+        OnebasinError: the network remembers between calls (`symmetry.memory`).
         OnebasinError: a place that the spec moves does not exist or is moved twice, or the function changes; the
             message names the group and the tensors it moves.
     """
@@ -43,6 +45,12 @@ def check(module: nn.Module, spec: Spec, example_input: Tensor, generator: torch
     inputs = _random_input(example_input, generator)
     for part in network.modules():
         part.training = False
+    place = remembered(module, state, lambda copied, parameters: _outputs(copied, parameters, inputs))
+    if place is not None:
+        raise OnebasinError(
+            f"{type(module).__name__} remembers between calls: {place} keeps what was computed of one model's "
+            f"parameters, and uses it for the next; compute it anew in every forward pass"
+        )
     norms = [part for part in network.modules() if isinstance(part, _NormBase)]
 
     def permuted(part: Spec) -> list[Tensor]:

@@ -1,0 +1,89 @@
+"""Networks that remember between calls: what they computed of one model's parameters is used for the next.
+
+Attention biases that are gathered once and kept in evaluation mode (LeViT, EfficientFormer) are of this kind. A network
+whose parameters are passed in cannot know that its memory is of others, so its numbers would be silently wrong.
+"""
+
+import copy
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from onebasin.parameters import Parameters
+
+Run = Callable[[nn.Module, Parameters], list[Tensor]]
+"""(network, parameters) -> its outputs."""
+
+
+def remembered(module: nn.Module, state: Parameters, run: Run) -> str | None:
+    """Where the network keeps what it computed and uses it for other parameters: `module.attribute`; None if nowhere.
+
+    What is kept and not used, such as the last activations, does no harm.
+
+    Args:
+        state: some parameters and buffers.
+    """
+    network = _forgetful(module, state, run)
+    before = _kept(network)
+    run(network, state)
+    changed = [place for place, tensors in _kept(network).items() if tensors != before.get(place)]
+    if not changed:
+        return None
+    other = {name: 1.5 * tensor if tensor.is_floating_point() else tensor for name, tensor in state.items()}
+    fresh = run(_forgetful(module, state, run), other)
+    same = all(torch.equal(old, new) for old, new in zip(run(network, other), fresh, strict=True))
+    return None if same else changed[0]
+
+
+def _forgetful(module: nn.Module, state: Parameters, run: Run) -> nn.Module:
+    """A copy in evaluation mode with its dictionaries of tensors empty, if it can do without them."""
+    for emptied in (True, False):
+        network = _copied(module)
+        for part in network.modules():
+            part.training = False
+            for attribute, value in _attributes(part):
+                if emptied and isinstance(value, dict) and _tensors_of(value):
+                    setattr(part, attribute, type(value)())
+        if not (emptied and _differs(module, network)):
+            break
+        try:
+            run(_copied(network), state)
+            break
+        except Exception:  # tables that it was built with
+            continue
+    return network
+
+
+def _differs(module: nn.Module, network: nn.Module) -> bool:
+    return len(_kept(module)) != len(_kept(network))
+
+
+def _copied(module: nn.Module) -> nn.Module:
+    """A copy of the structure with the same tensors in it, those that it keeps included."""
+    tensors = [*module.parameters(), *module.buffers()]
+    tensors += [one for part in module.modules() for _, value in _attributes(part) for one in _tensors_of(value)]
+    return copy.deepcopy(module, {id(tensor): tensor for tensor in tensors})
+
+
+def _attributes(part: nn.Module) -> list[tuple[str, Any]]:
+    return [(name, value) for name, value in vars(part).items() if name not in ("_parameters", "_buffers", "_modules")]
+
+
+def _kept(module: nn.Module) -> dict[str, list[int]]:
+    """Which tensors lie beside parameters and buffers, by place."""
+    found = {}
+    for name, part in module.named_modules():
+        for attribute, value in _attributes(part):
+            if tensors := _tensors_of(value):
+                found[f"{name}.{attribute}".lstrip(".")] = [id(tensor) for tensor in tensors]
+    return found
+
+
+def _tensors_of(value: Any) -> list[Tensor]:
+    """A tensor, or those of a dictionary, list or tuple."""
+    if isinstance(value, Tensor):
+        return [value]
+    parts = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ()
+    return [tensor for part in parts for tensor in _tensors_of(part)]
