@@ -288,3 +288,12 @@ def test_what_cannot_be_is_refused_in_one_line(files, case):
         attempt(files)
     assert reason in str(caught.value)
     assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("norm", [nn.BatchNorm1d, nn.Identity])
+def test_a_normalization_that_is_misspelt_is_refused_whatever_the_network(norm):
+    networks = [nn.Sequential(nn.Flatten(), nn.Linear(64, 6), norm(6), nn.ReLU(), nn.Linear(6, 10)) for _ in range(2)]
+    models = onebasin.stack_models(networks, SHAPE)
+    spec = onebasin.symmetries(models)
+    with pytest.raises(OnebasinError, match="recomputed"):
+        onebasin.merge(models, spec, onebasin.match(models, spec), few_digits(), normalization="recomputed")

@@ -112,5 +112,5 @@ def test_a_method_may_be_model_by_model_in_one_experiment_and_not_in_another(fre
     for job in fresh.jobs_of(done.stdout + done.stderr):
         for name in found:
             if f"results/{name}/permutations/mine/" in job.get("output", ""):
-                found[name].add(re.split(r"[\[_]\d*", job["name"])[0] + "_each" * ("each" in job["name"]))
+                found[name].add(re.sub(r"(_\d+)?\[.*", "", job["name"]))
     assert found == {"small": {"match_each"}, "other": {"match"}}

@@ -22,7 +22,6 @@ from torch import nn
 from onebasin.config.settings import data_settings, method_settings, needs_data, parse_named, stage_settings
 from onebasin.data import Data, make_data
 from onebasin.data import load_data as load_saved_data
-from onebasin.data.soundness import require_sound
 from onebasin.errors import OnebasinError
 from onebasin.matching.search import run_search
 from onebasin.measures.merged import evaluate_merged
@@ -137,8 +136,8 @@ def trace(network: nn.Module, input_shape: Sequence[int], input_type: torch.dtyp
 def check(network: nn.Module, spec: Spec, input_shape: Sequence[int], input_type: torch.dtype = torch.float32) -> float:
     """The largest change of the outputs, relative to their size, when all groups are permuted at random, in float64.
 
-    Rounding makes it about 1e-15; above 1e-9 it is an error. Inputs are random and all values get noise
-    (`symmetry.check`).
+    Rounding makes it about 1e-15; above 1e-9 it is an error (1e-5 where the network casts to float32 on its way).
+    Inputs are random and all values get noise (`symmetry.check`).
 
     Raises:
         OnebasinError: permuting changes the function; the message names the groups and tensors.
@@ -223,8 +222,8 @@ def merge(
     Args:
         data: training data to measure activations on. Only `recompute` in a network without running statistics, and
             None, do without.
-        normalization: `recompute` measures BatchNorm's running statistics anew; `repair` also rescales every channel
-            (Jordan et al. 2023); None leaves the averages as they are.
+        normalization: `recompute` measures BatchNorm's running statistics anew, and what else training updates;
+            `repair` also rescales every channel (Jordan et al. 2023); None leaves the averages as they are.
         images: how many training images that takes; all, if None.
 
     Raises:
@@ -287,10 +286,9 @@ def recalibration_of(
     Raises:
         OnebasinError: it takes data, and there are none, or they do not fit the network.
     """
-    kept = normalization == "repair" or (
-        normalization == "recompute" and keeps_statistics(models.network, models[0], models.example_input)
-    )
-    if not kept:
+    if normalization is None:
+        return None
+    if normalization == "recompute" and not keeps_statistics(models.network, models[0], models.example_input):
         return None
     settings = stage_settings("normalization", method=normalization, images=images)
     if data is None:
@@ -320,7 +318,8 @@ def count_classes(models: Models) -> int:
 
 def check_data(models: Models, data: Data) -> None:
     """Refuse data whose inputs the network does not take, that have more classes than it has logits, or are unsound."""
-    require_sound(data)
+    if data.fault is not None:
+        raise OnebasinError(data.fault)
     if data.input_shape != models.input_shape:
         have, want = ("x".join(map(str, shape)) for shape in (data.input_shape, models.input_shape))
         raise OnebasinError(f"the data's inputs are {have}, the network takes {want}; give the data it was trained on")

@@ -13,7 +13,8 @@ from onebasin.command.options import Shape, tokens_option
 def command(network: str, input_shape: tuple[int, ...], tokens: bool, classes: int) -> None:
     """Permute all groups of NETWORK at random, and say how far its outputs move, in float64.
 
-    Rounding moves them by about 1e-15 of their size; above 1e-9 the check fails, with the group and the tensors.
+    Rounding moves them by about 1e-15 of their size; above 1e-9 the check fails, with the group and the tensors (1e-5
+    where NETWORK casts to float32 on its way).
 
     \b
     onebasin check torchvision.models:resnet18 --input 3,32,32

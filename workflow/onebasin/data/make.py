@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from onebasin.data.soundness import require_sound
 from onebasin.data.types import Data, Split
 from onebasin.errors import OnebasinError
 from onebasin.registry import resolve
@@ -20,13 +19,14 @@ def make_data(settings: Mapping[str, Any]) -> Data:
     `validation_seed` (0).
 
     Raises:
-        OnebasinError: what is made is not a sound data set (`require_sound`), or cannot be split so.
+        OnebasinError: what is made has a `fault`, or cannot be split so.
     """
     arguments = dict(settings)
     make: Callable[..., Data] = resolve("data", arguments.pop("name"))
     fraction, seed = arguments.pop("validation_fraction", 0.0), arguments.pop("validation_seed", 0)
     data = make(**arguments)
-    require_sound(data)
+    if data.fault is not None:
+        raise OnebasinError(data.fault)
     return hold_out(data, fraction, seed) if fraction else data
 
 

@@ -43,6 +43,25 @@ class Split:
         """The targets, as data of images call them."""
         return self.targets
 
+    def fault(self, name: str, classes: int) -> str | None:
+        """What is wrong with targets that are no class numbers, or with inputs that are not finite; None if nothing."""
+        if self.targets.dtype != torch.int64:
+            kind = self.targets.dtype
+            return f"data: the {name} targets are {kind}; they have to be class numbers, int64 (targets.long())"
+        outside = self.targets[(self.targets < 0) | (self.targets >= classes)]
+        if len(outside):
+            return (
+                f"data: a {name} target is {int(outside[0])}, and {classes} classes are 0 to {classes - 1}; correct "
+                f"the targets or the number of classes"
+            )
+        if not self.inputs.is_floating_point() or bool(self.inputs.isfinite().all()):
+            return None
+        wrong = (~self.inputs.flatten(1).isfinite().all(dim=1)).nonzero()
+        return (
+            f"data: {len(wrong)} {name} inputs hold NaN or infinity, the first of them number {int(wrong[0])}; leave "
+            f"them out or mend them"
+        )
+
     def first(self, count: int | None) -> "Split":
         """The first `count` samples; all, if None."""
         return Split(self.inputs[:count], self.targets[:count])
@@ -95,6 +114,11 @@ class Data:
         """The splits there are, by name."""
         held_out = {} if self.validation is None else {"validation": self.validation}
         return {"train": self.train, **held_out, "test": self.test}
+
+    @functools.cached_property
+    def fault(self) -> str | None:
+        """Why no measure can be right about these data, in one line; None if nothing is wrong with them."""
+        return next(filter(None, (split.fault(name, self.classes) for name, split in self.splits.items())), None)
 
     @functools.cached_property
     def black(self) -> Tensor:

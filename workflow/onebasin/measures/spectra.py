@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 
 from onebasin.measures.responses import responses
-from onebasin.measures.run import Run
+from onebasin.measures.run import Run, one_below_the_other
 from onebasin.measures.singular import decompositions, singular_values
 
 
@@ -17,13 +17,15 @@ def spectra(run: Run, settings: Mapping[str, Any]) -> dict[str, pd.DataFrame]:
         settings: the `split` and how many of its `images` the responses are to.
     """
     split = run.split(settings)
-    tables: dict[str, list[pd.DataFrame]] = {"singular_values": [], "responses": []}
-    for trial, seeds in run.seeds.items():
-        for seed in seeds:  # one after the other: they need not be in memory together
-            model = run.models_of([seed])
-            place = {"trial": trial, "model": seed}
-            [parts] = decompositions(model)
-            excited = responses(model.network, model[0], parts, split).assign(split=settings["split"])
-            tables["singular_values"].append(singular_values(parts).assign(**place))
-            tables["responses"].append(excited.assign(**place))
-    return {name: pd.concat(found) for name, found in tables.items()}
+
+    def of(trial: int, seed: int) -> dict[str, pd.DataFrame]:
+        model = run.models_of([seed])
+        [parts] = decompositions(model)
+        excited = responses(model.network, model[0], parts, split)
+        return {
+            "singular_values": singular_values(parts).assign(trial=trial, model=seed),
+            "responses": excited.assign(split=settings["split"], trial=trial, model=seed),
+        }
+
+    # one after the other: they need not be in memory together
+    return one_below_the_other(of(trial, seed) for trial, seeds in run.seeds.items() for seed in seeds)

@@ -40,7 +40,7 @@ def updated_by_training(
     ]
     if not names:
         return []
-    own = _copied(parameters, [name for name, _ in network.named_buffers()])
+    own = _with_own_buffers(network, parameters)
     try:
         with drawing_from(generator("training state", device=inputs.device)):
             forward(network, own, inputs, training=True)
@@ -73,8 +73,7 @@ def settled(
     modules = dict(network.named_modules())
     owners = {name.rpartition(".")[0]: modules[name.rpartition(".")[0]] for name in names}
     training = [*owners.values(), *others]
-    buffers = [name for name, _ in network.named_buffers() if name in parameters]
-    found, other = _copied(parameters, buffers), _copied(parameters, buffers)
+    found, other = _with_own_buffers(network, parameters), _with_own_buffers(network, parameters)
     for name in names:
         other[name] = other[name] + 1
     momenta = {layer: layer.momentum for layer in owners.values() if isinstance(layer, _InstanceNorm)}
@@ -102,6 +101,7 @@ def settled(
     return {name: found[name] if name in names else tensor for name, tensor in parameters.items()}
 
 
-def _copied(parameters: Parameters, names: Collection[str]) -> Parameters:
-    """The parameters, those of these names as copies that may be written to."""
-    return {**parameters, **{name: parameters[name].clone() for name in names if name in parameters}}
+def _with_own_buffers(network: nn.Module, parameters: Parameters) -> Parameters:
+    """The parameters with copies of all buffers, which may be written to."""
+    buffers = {name for name, _ in network.named_buffers()}
+    return {name: tensor.clone() if name in buffers else tensor for name, tensor in parameters.items()}

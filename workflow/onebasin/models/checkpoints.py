@@ -189,16 +189,7 @@ def _in_its_names(tensors: Mapping[str, Tensor], network: nn.Module, path: str |
         raise OnebasinError(f"{path}: a LoRA adapter, not a whole network; merge it into its base and save that")
     counters = {name for name in own if name.rpartition(".")[2] == COUNTER}
     needed = [name for name in own if name not in counters]
-    found = dict(tensors)
-    if not found.keys() >= set(needed) and needed:
-        for names in ({name: name for name in tensors}, {PARALLEL.sub(r"\1", name): name for name in tensors}):
-            prefixes = {name.removesuffix(needed[0]) for name in names if name.endswith(needed[0])}
-            whole = [prefix for prefix in prefixes if all(prefix + name in names for name in needed)]
-            if len(whole) == 1:
-                found = {n.removeprefix(whole[0]): tensors[old] for n, old in names.items() if n.startswith(whole[0])}
-                ignored = [old for n, old in names.items() if not n.startswith(whole[0])]
-                logger.info("%s: took '%s' off all names%s", path, whole[0] or "module.", _ignored(ignored))
-                break
+    found = dict(tensors) if tensors.keys() >= set(needed) else _stripped(tensors, needed, path)
     absent = sorted(counters - found.keys())
     if absent and found.keys() >= set(needed):
         logger.info("%s: has no %s, which is 0 then", path, ", ".join(absent))
@@ -207,8 +198,19 @@ def _in_its_names(tensors: Mapping[str, Tensor], network: nn.Module, path: str |
     return {name: found[name] for name in own if name in found} | found
 
 
-def _ignored(names: Sequence[str]) -> str:
-    return f", and left out {', '.join(names)}" if names else ""
+def _stripped(tensors: Mapping[str, Tensor], needed: Sequence[str], path: str | Path) -> Parameters:
+    """The tensors without what stands before all names of the network, and without others; as they are, if nothing or
+    more than one thing does."""
+    for old_names in ({name: name for name in tensors}, {PARALLEL.sub(r"\1", name): name for name in tensors}):
+        prefixes = {name.removesuffix(needed[0]) for name in old_names if name.endswith(needed[0])}
+        whole = [prefix for prefix in prefixes if all(prefix + name in old_names for name in needed)]
+        if len(whole) == 1:
+            [prefix] = whole
+            others = [old for name, old in old_names.items() if not name.startswith(prefix)]
+            ignored = f", and left out {', '.join(others)}" if others else ""
+            logger.info("%s: took '%s' off all names%s", path, prefix or "module.", ignored)
+            return {n.removeprefix(prefix): tensors[old] for n, old in old_names.items() if n.startswith(prefix)}
+    return dict(tensors)
 
 
 def _require_one_value(tensors: Mapping[str, Tensor], network: nn.Module, path: str | Path) -> None:

@@ -18,7 +18,7 @@ from onebasin.symmetry.apply import act
 from onebasin.symmetry.kinds import kind_of
 from onebasin.symmetry.memory import remembered
 from onebasin.symmetry.spec import Group, Spec
-from onebasin.symmetry.tracing.graph import copy_sharing_tensors
+from onebasin.symmetry.tracing.graph import copy_sharing_tensors, tensors_in
 
 logger = logging.getLogger(__name__)
 
@@ -40,11 +40,9 @@ def check(module: nn.Module, spec: Spec, example_input: Tensor, generator: torch
             message names the group and the tensors it moves.
     """
     _check_axes(module, spec)
-    network = copy_sharing_tensors(module)
+    network = copy_sharing_tensors(module, training=False)
     state = _noisy_state(module, generator)
     inputs = _random_input(example_input, generator)
-    for part in network.modules():
-        part.training = False
     place = remembered(module, state, lambda copied, parameters: _outputs(copied, parameters, inputs))
     if place is not None:
         raise OnebasinError(
@@ -89,7 +87,7 @@ class Float32(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run the operation and look at its type."""
         results = func(*args, **(kwargs or {}))
-        self.seen = self.seen or any(tensor.dtype == torch.float32 for tensor in _tensors_in(results))
+        self.seen = self.seen or any(tensor.dtype == torch.float32 for tensor in tensors_in(results))
         return results
 
 
@@ -158,7 +156,7 @@ def _outputs(network: nn.Module, state: Mapping[str, Tensor], inputs: Tensor) ->
     own = {name: tensor.clone() for name, tensor in state.items()}  # training mode writes into buffers
     try:
         with torch.no_grad(), _float64(), global_rng("check"):
-            outputs = _tensors_in(functional_call(network, own, (inputs,), tie_weights=False))
+            outputs = tensors_in(functional_call(network, own, (inputs,), tie_weights=False))
     except RuntimeError as error:
         reason = f"it does not run in float64 ({str(error).splitlines()[0]})"
         raise OnebasinError(f"{type(network).__name__} cannot be checked: {reason}") from error
@@ -177,14 +175,6 @@ def _float64() -> Iterator[None]:
         yield
     finally:
         torch.set_default_dtype(before)
-
-
-def _tensors_in(output: Any) -> list[Tensor]:
-    if isinstance(output, Tensor):
-        return [output]
-    if isinstance(output, Mapping):
-        output = list(output.values())
-    return [tensor for part in output for tensor in _tensors_in(part)] if isinstance(output, list | tuple) else []
 
 
 def _difference(before: list[Tensor], after: list[Tensor]) -> float:

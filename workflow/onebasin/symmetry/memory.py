@@ -4,14 +4,14 @@ Attention biases that are gathered once and kept in evaluation mode (LeViT, Effi
 whose parameters are passed in cannot know that its memory is of others, so its numbers would be silently wrong.
 """
 
-import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from onebasin.parameters import Parameters
+from onebasin.symmetry.tracing.graph import copy_sharing_tensors, tensors_in
 
 Run = Callable[[nn.Module, Parameters], list[Tensor]]
 """(network, parameters) -> its outputs."""
@@ -39,32 +39,22 @@ def remembered(module: nn.Module, state: Parameters, run: Run) -> str | None:
 
 def _forgetful(module: nn.Module, state: Parameters, run: Run) -> nn.Module:
     """A copy in evaluation mode with its dictionaries of tensors empty, if it can do without them."""
-    for emptied in (True, False):
-        network = _copied(module)
-        for part in network.modules():
-            part.training = False
-            for attribute, value in _attributes(part):
-                if emptied and isinstance(value, dict) and _tensors_of(value):
-                    setattr(part, attribute, type(value)())
-        if not (emptied and _differs(module, network)):
-            break
-        try:
-            run(_copied(network), state)
-            break
-        except Exception:  # tables that it was built with
-            continue
+    network = copy_sharing_tensors(module, training=False)
+    memories = [
+        (part, attribute, value)
+        for part in network.modules()
+        for attribute, value in _attributes(part)
+        if isinstance(value, dict) and tensors_in(value)
+    ]
+    if not memories:
+        return network
+    for part, attribute, value in memories:
+        setattr(part, attribute, type(value)())
+    try:
+        run(copy_sharing_tensors(network, training=False), state)
+    except Exception:  # tables that it was built with
+        return copy_sharing_tensors(module, training=False)
     return network
-
-
-def _differs(module: nn.Module, network: nn.Module) -> bool:
-    return len(_kept(module)) != len(_kept(network))
-
-
-def _copied(module: nn.Module) -> nn.Module:
-    """A copy of the structure with the same tensors in it, those that it keeps included."""
-    tensors = [*module.parameters(), *module.buffers()]
-    tensors += [one for part in module.modules() for _, value in _attributes(part) for one in _tensors_of(value)]
-    return copy.deepcopy(module, {id(tensor): tensor for tensor in tensors})
 
 
 def _attributes(part: nn.Module) -> list[tuple[str, Any]]:
@@ -76,14 +66,6 @@ def _kept(module: nn.Module) -> dict[str, list[int]]:
     found = {}
     for name, part in module.named_modules():
         for attribute, value in _attributes(part):
-            if tensors := _tensors_of(value):
+            if tensors := tensors_in(value):
                 found[f"{name}.{attribute}".lstrip(".")] = [id(tensor) for tensor in tensors]
     return found
-
-
-def _tensors_of(value: Any) -> list[Tensor]:
-    """A tensor, or those of a dictionary, list or tuple."""
-    if isinstance(value, Tensor):
-        return [value]
-    parts = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ()
-    return [tensor for part in parts for tensor in _tensors_of(part)]

@@ -5,6 +5,8 @@ Permuting what is alike changes nothing, so such a tensor must not couple the un
 
 from torch.fx import Graph, Node
 
+from onebasin.symmetry.tracing.graph import name_of
+
 MAKING = {"full", "full_like", "new_full", "new_ones", "new_zeros", "ones", "ones_like", "zeros", "zeros_like"}
 VIEWING = {
     *("_to_copy", "alias", "chunk", "clone", "contiguous", "detach", "expand", "flatten", "getitem", "permute"),
@@ -19,17 +21,10 @@ def alike_everywhere(graph: Graph) -> set[Node]:
     for node in graph.nodes:
         if node.op != "call_function":
             continue
-        name, inputs = _name(node), node.all_input_nodes
-        if name.endswith("_") and not name.endswith("__") and inputs and inputs[0] in found:
+        name, inputs = name_of(node), node.all_input_nodes
+        schema = getattr(node.target, "_schema", None)
+        if schema is not None and schema.is_mutable and not found.isdisjoint(inputs):
             return set()
-        made = name in MAKING and "val" in node.meta
-        if made or (name in VIEWING and inputs and all(given in found for given in inputs)):
+        if name in MAKING or (name in VIEWING and inputs and found.issuperset(inputs)):
             found.add(node)
     return found
-
-
-def _name(node: Node) -> str:
-    target = node.target
-    if hasattr(target, "name"):
-        return str(target.name()).removeprefix("aten::").partition(".")[0]
-    return str(getattr(target, "__name__", target))

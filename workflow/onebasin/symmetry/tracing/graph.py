@@ -12,7 +12,7 @@ import logging
 import operator
 import traceback
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.export import ExportedProgram
+from torch.fx import Node
 
 from onebasin.errors import OnebasinError
 from onebasin.symmetry.tracing.operations import is_elementwise, rule_of
@@ -32,9 +33,7 @@ def capture(module: nn.Module, example_input: Tensor, training: bool) -> Exporte
         OnebasinError: it does not run on the example, or the values that it computes decide which way it goes.
     """
     try:
-        module = copy_sharing_tensors(module)
-        for part in module.modules():
-            part.training = training  # and not `part.train()`, which may be the user's and do anything
+        module = copy_sharing_tensors(module, training)
         with _quiet(), _uncollected(), torch.random.fork_rng(devices=[]):
             program = torch.export.export(module, (example_input,), strict=False)
             return program if _all_known(program) else program.run_decompositions(dict(_broken_down()))
@@ -43,12 +42,30 @@ def capture(module: nn.Module, example_input: Tensor, training: bool) -> Exporte
         raise OnebasinError(f"{type(module).__name__} cannot be traced in {mode} mode: {_fault(error)}") from error
 
 
-def copy_sharing_tensors(module: nn.Module) -> nn.Module:
-    """A copy of the module's structure with the same parameters and buffers in it: what the forward pass does to the
-    object, and its mode, do not show in the original."""
-    tensors = [value for part in module.modules() for value in vars(part).values() if isinstance(value, Tensor)]
-    tensors += [*module.parameters(), *module.buffers()]
-    return copy.deepcopy(module, {id(tensor): tensor for tensor in tensors})
+def copy_sharing_tensors(module: nn.Module, training: bool) -> nn.Module:
+    """A copy of the module's structure in training or in evaluation mode, with the same tensors in it: what the forward
+    pass does to the object does not show in the original."""
+    tensors = [tensor for part in module.modules() for tensor in tensors_in(vars(part))]
+    copied = copy.deepcopy(module, {id(tensor): tensor for tensor in tensors})
+    for part in copied.modules():
+        part.training = training  # and not `part.train()`, which may be the user's and do anything
+    return copied
+
+
+def tensors_in(value: Any) -> list[Tensor]:
+    """A tensor, or those of dictionaries, lists and tuples, as deep as they go."""
+    if isinstance(value, Tensor):
+        return [value]
+    parts = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ()
+    return [tensor for part in parts for tensor in tensors_in(part)]
+
+
+def name_of(node: Node) -> str:
+    """The name of a node's operation: `conv2d`."""
+    target: Any = node.target
+    if hasattr(target, "name"):
+        return str(target.name()).removeprefix("aten::").partition(".")[0]
+    return str(getattr(target, "__name__", target))
 
 
 def _all_known(program: ExportedProgram) -> bool:

@@ -21,7 +21,7 @@ from onebasin.errors import OnebasinError
 from onebasin.symmetry.spec import Axis, Fixed, Group, Spec
 from onebasin.symmetry.tracing.call import Axes, Call
 from onebasin.symmetry.tracing.constants import alike_everywhere
-from onebasin.symmetry.tracing.graph import capture
+from onebasin.symmetry.tracing.graph import capture, name_of
 from onebasin.symmetry.tracing.layout import Layout, Units, equate, extent, fix, fixed, free, free_units, resolve
 from onebasin.symmetry.tracing.operations import rule_of
 
@@ -137,7 +137,7 @@ def _by_rule(node: Node, values: Mapping[Node, Any], shapes: Shapes) -> list[Axe
     rule = rule_of(node.target)
     if rule is None or None in shapes:
         return None
-    call = Call(_name(node), _place(node), _arguments(node, values), [shape for shape in shapes if shape is not None])
+    call = Call(name_of(node), _place(node), _arguments(node, values), [shape for shape in shapes if shape is not None])
     try:
         results = rule(call)
     except NotImplementedError:
@@ -147,7 +147,7 @@ def _by_rule(node: Node, values: Mapping[Node, Any], shapes: Shapes) -> list[Axe
 
 def _unknown(node: Node, values: Mapping[Node, Any], shapes: Shapes) -> list[Axes | None]:
     """An operation that may do anything: all that it gets stays as it is, then so does what it returns."""
-    inputs = [] if _name(node).startswith("_assert") else [values[argument] for argument in node.all_input_nodes]
+    inputs = [] if name_of(node).startswith("_assert") else [values[argument] for argument in node.all_input_nodes]
     reason = f"the symmetry of {_place(node)} is not known" if inputs else f"{_place(node)} makes a constant"
     for given in inputs:
         for axes in given if type(given) is list else [given]:
@@ -155,17 +155,11 @@ def _unknown(node: Node, values: Mapping[Node, Any], shapes: Shapes) -> list[Axe
     return [None if shape is None else Axes(fixed(size, reason) for size in shape) for shape in shapes]
 
 
-def _name(node: Node) -> str:
-    """The operation's name: `conv2d`."""
-    target: Any = node.target
-    return target.name().removeprefix("aten::").partition(".")[0] if hasattr(target, "name") else str(target)
-
-
 def _place(node: Node) -> str:
     """The operation and the module that calls it: `conv2d (features.0)`."""
     modules = [path for path, _ in node.meta.get("nn_module_stack", {}).values()]
     module = modules[-1].partition("@")[0] if modules else ""
-    return f"{_name(node)} ({module})" if module else _name(node)
+    return f"{name_of(node)} ({module})" if module else name_of(node)
 
 
 def _arguments(node: Node, values: Mapping[Node, Any]) -> dict[str, Any]:
