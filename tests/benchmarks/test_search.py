@@ -47,7 +47,7 @@ from onebasin.symmetry import assignment
 from onebasin.symmetry.apply import act_on_stack
 from onebasin.symmetry.assignment import Duals, solve
 from onebasin.symmetry.spec import Axis, Group, Spec
-from onebasin.symmetry.tracing.trace import trace
+from onebasin.symmetry.trace import trace
 from onebasin.training.run import train
 
 THREADS = int(os.environ.get("THREADS", "2"))

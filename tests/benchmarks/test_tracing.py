@@ -6,7 +6,7 @@ import torch
 from onebasin.machine.vision import torchvision
 from onebasin.seeding import generator
 from onebasin.symmetry.check import check
-from onebasin.symmetry.tracing.trace import trace
+from onebasin.symmetry.trace import trace
 
 
 @pytest.mark.parametrize("what", ["traced", "checked"])

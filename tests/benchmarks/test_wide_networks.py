@@ -16,12 +16,12 @@ from onebasin.data import Data, make_data
 from onebasin.machine.jobs import prepare_torch
 from onebasin.merging.average import merge
 from onebasin.merging.recalibration import Recalibration
-from onebasin.models.objective import measure
+from onebasin.models.running import measure
 from onebasin.models.stack import Models
 from onebasin.parameters import stacked
 from onebasin.registry import resolve
 from onebasin.seeding import generator
-from onebasin.symmetry.tracing.trace import trace
+from onebasin.symmetry.trace import trace
 from onebasin.training.run import _Run
 
 GPU, COUNT, EPOCHS = "cuda", 5, 3

@@ -11,7 +11,7 @@ from onebasin.models.stack import Models, initial
 from onebasin.parameters import stacked
 from onebasin.symmetry.apply import act_on_stack, random_elements
 from onebasin.symmetry.spec import Spec
-from onebasin.symmetry.tracing.trace import trace
+from onebasin.symmetry.trace import trace
 from onebasin.training.run import train
 
 

@@ -21,7 +21,7 @@ from networks_for_tests import (
 from onebasin.matching.activation import Rounds, activation_matching
 from onebasin.matching.correlation import Correlations, correlations
 from onebasin.merging.average import merge
-from onebasin.models.objective import logits
+from onebasin.models.running import outputs
 from onebasin.symmetry.alignment import Alignment, check_elements
 from onebasin.symmetry.apply import identity
 from onebasin.symmetry.spec import Group
@@ -59,10 +59,10 @@ def test_the_average_of_permuted_copies_of_a_trained_model_computes_what_that_do
     stack, _ = permuted_copies(models[0], spec_of(models), 3)
     copies = like(models, stack)
     merged = merge(copies, spec_of(models), run(copies, data))
-    expected = logits(models.network, models[0], data.train)
-    torch.testing.assert_close(logits(models.network, merged, data.train), expected, rtol=1e-4, atol=1e-4)
+    expected = outputs(models.network, models[0], data.train)
+    torch.testing.assert_close(outputs(models.network, merged, data.train), expected, rtol=1e-4, atol=1e-4)
     plain = merge(copies, spec_of(models), Alignment(identity(spec_of(models), 3)))
-    assert not torch.allclose(logits(models.network, plain, data.train), expected, rtol=0.1, atol=0.1)
+    assert not torch.allclose(outputs(models.network, plain, data.train), expected, rtol=0.1, atol=0.1)
 
 
 @pytest.mark.parametrize(("models", "units"), [(2, 5), (3, 3)])

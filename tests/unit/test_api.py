@@ -16,7 +16,7 @@ from onebasin.errors import OnebasinError
 from onebasin.matching.weight import weight_matching
 from onebasin.merging.average import merge
 from onebasin.models.checkpoints import save_model
-from onebasin.models.objective import logits, measure
+from onebasin.models.running import measure, outputs
 from onebasin.networks.named import make_network
 from onebasin.seeding import generator
 from onebasin.symmetry.alignment import Alignment
@@ -122,10 +122,10 @@ def test_permuted_copies_of_a_model_are_matched_and_merge_to_it():
     copies = like(model, stack)
     spec = onebasin.symmetries(copies)
     merged = onebasin.merge(copies, spec, onebasin.match(copies, spec))
-    before = logits(model.network, model[0], data.test)
-    torch.testing.assert_close(logits(model.network, merged, data.test), before, rtol=1e-4, atol=1e-4)
+    before = outputs(model.network, model[0], data.test)
+    torch.testing.assert_close(outputs(model.network, merged, data.test), before, rtol=1e-4, atol=1e-4)
     unmatched = onebasin.merge(copies, spec, Alignment(identity(spec, 3)))
-    assert not torch.allclose(logits(model.network, unmatched, data.test), before, rtol=0.1, atol=0.1)
+    assert not torch.allclose(outputs(model.network, unmatched, data.test), before, rtol=0.1, atol=0.1)
 
 
 def test_barriers_recompute_from_the_curves_and_vanish_between_copies():
@@ -147,8 +147,8 @@ def test_permuting_changes_the_order_and_not_the_function():
     permuted = onebasin.permute(models, spec, Alignment(random_elements(spec, 3, stream("order"))))
     assert not torch.equal(permuted[1]["1.weight"], models[1]["1.weight"])
     torch.testing.assert_close(
-        logits(models.network, permuted[1], data.test),
-        logits(models.network, models[1], data.test),
+        outputs(models.network, permuted[1], data.test),
+        outputs(models.network, models[1], data.test),
         rtol=1e-4,
         atol=1e-4,
     )
@@ -276,7 +276,7 @@ REFUSALS = {
     "more classes": (lambda files: onebasin.barrier(trained_mlps(), few_classes()), "the data have 11 classes"),
     "no logits": (
         lambda files: onebasin.barrier(onebasin.stack_models([Doubles()] * 2, SHAPE), few_digits()),
-        "does not give logits",
+        "the network gives tuple, not logits",
     ),
 }
 

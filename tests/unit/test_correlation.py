@@ -189,11 +189,11 @@ def refusal(models, split):
 
 
 def test_images_of_another_shape_are_refused():
-    assert "24 x 1 x 1 x 7, but must be some of 1 x 1 x 5" in refusal(random_mlps(2), random_data(inputs=7).train)
+    assert "24 inputs of 1x1x7, but there must be some of 1x1x5" in refusal(random_mlps(2), random_data(inputs=7).train)
 
 
 def test_no_images_are_refused():
-    assert "the images are 0 x 1 x 1 x 5" in refusal(random_mlps(2), random_data().train.first(0))
+    assert "0 inputs of 1x1x5" in refusal(random_mlps(2), random_data().train.first(0))
 
 
 def test_images_and_models_that_are_not_numbers_are_refused():

@@ -6,11 +6,11 @@ from networks_for_tests import same
 from torch.nn import functional as F
 
 from onebasin.matching.search import run_search
-from onebasin.models.objective import forward
+from onebasin.models.running import forward
 from onebasin.networks.build import new_network
 from onebasin.registry import resolve
 from onebasin.seeding import child, drawing_from, generator
-from onebasin.symmetry.tracing.trace import trace
+from onebasin.symmetry.trace import trace
 from onebasin.training import run as training
 from onebasin.training.run import train
 

@@ -15,8 +15,9 @@ from onebasin.errors import OnebasinError
 from onebasin.measures.merged import evaluate_merged, predict
 from onebasin.measures.pairwise import interpolation_curves, pairwise_barriers
 from onebasin.merging.average import aligned_models
-from onebasin.models import objective
-from onebasin.models.objective import cross_entropy, forward, logits, measure, measure_many, right, score
+from onebasin.models import running
+from onebasin.models.objective import cross_entropy
+from onebasin.models.running import forward, measure, measure_many, outputs
 from onebasin.models.stack import Models
 from onebasin.parameters import lerp, mean
 from onebasin.symmetry.alignment import Alignment
@@ -63,8 +64,8 @@ def test_the_size_of_a_batch_does_not_matter(monkeypatch, batch):
     models, data = random_mlps(1), random_data(test=50)
     expected = measure(models.network, models[0], data.test)
     calls = []
-    monkeypatch.setattr(objective, "VALUES", 5 * batch)
-    monkeypatch.setattr(objective, "forward", lambda *args: (calls.append(len(args[-1])), forward(*args))[1])
+    monkeypatch.setattr(running, "VALUES", 5 * batch)
+    monkeypatch.setattr(running, "forward", lambda *args: (calls.append(len(args[-1])), forward(*args))[1])
     assert measure(models.network, models[0], data.test) == pytest.approx(expected, rel=1e-6)
     assert len(calls) == math.ceil(50 / batch)
     assert max(calls) <= batch
@@ -75,14 +76,14 @@ def test_a_network_is_measured_in_evaluation_mode_and_without_gradients():
     data = random_data()
     parameters = dict(network.named_parameters())
     expected = network[2](data.test.inputs.flatten(1))
-    found = logits(network.train(), parameters, data.test)
+    found = outputs(network.train(), parameters, data.test)
     torch.testing.assert_close(found, expected)
     assert not found.requires_grad
 
 
 def test_the_score_of_probabilities_is_the_one_worked_out_by_hand():
     probabilities = torch.tensor([[0.5, 0.25, 0.25], [0.125, 0.125, 0.75], [0.25, 0.5, 0.25]])
-    loss, accuracy = score(probabilities.log(), torch.tensor([0, 1, 1]))
+    loss, accuracy = cross_entropy.score(probabilities.log(), torch.tensor([0, 1, 1]))
     assert loss == pytest.approx((1 + 3 + 1) * math.log(2) / 3)
     assert accuracy == pytest.approx(2 / 3)
 
@@ -91,16 +92,16 @@ def test_with_positions_loss_and_accuracy_are_means_over_all_of_them():
     draws = torch.Generator().manual_seed(0)
     given, targets = torch.randn(6, 4, 5, generator=draws), torch.randint(4, (6, 5), generator=draws)
     rows, row_targets = given.movedim(1, 2).reshape(30, 4), targets.reshape(30)
-    assert score(given.log_softmax(1), targets) == score(rows.log_softmax(1), row_targets)
+    assert cross_entropy.score(given.log_softmax(1), targets) == cross_entropy.score(rows.log_softmax(1), row_targets)
     assert float(cross_entropy(given, targets)) == pytest.approx(float(F.cross_entropy(given, targets)), rel=1e-6)
     hits = (rows.argmax(1) == row_targets).sum()
-    assert float(right(given, targets)) == pytest.approx(float(hits) / 5)
-    assert int(right(rows, row_targets)) == int(hits)
+    assert float(cross_entropy.right(given, targets)) == pytest.approx(float(hits) / 5)
+    assert int(cross_entropy.right(rows, row_targets)) == int(hits)
 
 
 @pytest.mark.parametrize(("logits", "targets"), [((6, 4), (6, 5)), ((6, 5, 4), (6, 5)), ((6, 4), (7,)), ((6,), (6,))])
 def test_logits_that_are_not_of_the_targets_are_one_line(logits, targets):
-    with pytest.raises(OnebasinError, match=r"they have to be \[n, classes\]") as caught:
+    with pytest.raises(OnebasinError, match=r"logits .*\[n, classes\]") as caught:
         cross_entropy(torch.zeros(logits), torch.zeros(targets, dtype=torch.int64))
     assert len(str(caught.value).splitlines()) == 1
 

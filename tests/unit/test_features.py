@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from onebasin import seeding
 from onebasin.models.features import watch
-from onebasin.models.objective import forward
+from onebasin.models.running import forward
 from onebasin.models.stack import initial
 
 IMAGES = torch.randn(6, 3, 8, 8, generator=stream("images"))

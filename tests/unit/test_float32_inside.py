@@ -12,7 +12,7 @@ from onebasin import seeding
 from onebasin.errors import OnebasinError
 from onebasin.symmetry.check import check
 from onebasin.symmetry.spec import Axis, Spec
-from onebasin.symmetry.tracing.trace import trace
+from onebasin.symmetry.trace import trace
 
 EXAMPLE = torch.zeros(2, 6)
 
@@ -34,21 +34,28 @@ class Softmax(nn.Module):
         return torch.softmax(inputs, dim=-1, dtype=torch.float32).to(inputs.dtype)
 
 
+class Cast(nn.Module):
+    """Asks for float32 behind it, as who casts the input does; so it does not run in float64 at all."""
+
+    def forward(self, inputs):
+        return torch.relu(inputs.float())
+
+
 def network(middle):
     with seeding.global_rng("float32"):
         return nn.Sequential(nn.Linear(6, 8), middle(), nn.Linear(8, 3)).eval()
 
 
-@pytest.mark.parametrize("middle", [Norm, Softmax])
+@pytest.mark.parametrize("middle", [Norm, Softmax, Cast])
 def test_they_are_accepted_at_its_accuracy_and_that_is_said(middle, caplog):
     built = network(middle)
     with caplog.at_level(logging.INFO):
         change = check(built, trace(built, EXAMPLE), EXAMPLE, stream("check"))
-    assert 1e-9 < change < 1e-5
+    assert change < 1e-5
     assert "computes in float32 on its way; checked to 1e-05" in caplog.text
 
 
-@pytest.mark.parametrize("middle", [Norm, Softmax])
+@pytest.mark.parametrize("middle", [Norm, Softmax, Cast])
 def test_a_wrong_axis_is_found_all_the_same(middle):
     built = network(middle)
     spec = trace(built, EXAMPLE)

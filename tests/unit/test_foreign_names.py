@@ -84,3 +84,47 @@ def test_tied_networks_are_merged_and_evaluated_and_stay_tied():
         merged = onebasin.merge(models, spec, onebasin.match(models, spec, method, data, **settings), data)
         assert torch.equal(merged["2.weight"], merged["4.weight"])
         assert onebasin.evaluate(models, merged, data)["loss"].notna().all()
+
+
+def weight_normed(norm):
+    layers = nn.Flatten(), norm(nn.Linear(9, 6)), nn.ReLU(), nn.Linear(6, 3)
+    return nn.Sequential(*layers)
+
+
+def test_factors_of_a_weight_norm_of_the_old_style_are_read_into_a_parametrization(caplog):
+    old, new = weight_normed(nn.utils.weight_norm), weight_normed(nn.utils.parametrizations.weight_norm)
+    with caplog.at_level(logging.INFO):
+        found = read(old.state_dict(), new)
+    inputs = torch.randn(2, 1, 3, 3)
+    torch.testing.assert_close(torch.func.functional_call(new, found, (inputs,)), old(inputs))
+    assert "has no 1.parametrizations.weight.original0, 1.parametrizations.weight.original1" in caplog.text
+
+
+def test_a_network_that_computes_its_weights_is_copied():
+    """torch's own copying refuses the weight that the old style keeps beside its factors."""
+    models = onebasin.stack_models([weight_normed(nn.utils.weight_norm) for _ in range(2)], (1, 3, 3))
+    spec = onebasin.symmetries(models)
+    merged = onebasin.merge(models, spec, onebasin.match(models, spec))
+    assert torch.equal(merged["3.bias"], models.parameters["3.bias"].mean(0))
+
+
+class Extra(nn.Linear):
+    """Keeps something beside its tensors."""
+
+    def get_extra_state(self):
+        return {"scale": 1.0}
+
+    def set_extra_state(self, state):
+        pass
+
+
+def test_extra_state_that_is_no_tensor_stays_with_the_network(tmp_path, caplog):
+    network = nn.Sequential(Extra(4, 5), nn.ReLU(), nn.Linear(5, 2))
+    for number in (0, 1):
+        torch.save(network.state_dict(), tmp_path / f"{number}.pt")
+    models = onebasin.load_models([tmp_path / "0.pt", tmp_path / "1.pt"], network, (4,))
+    assert "left out 0._extra_state, which are no tensors" in caplog.text
+    for copies in (models, onebasin.stack_models([network, network], (4,))):
+        spec = onebasin.symmetries(copies)
+        merged = onebasin.merge(copies, spec, onebasin.match(copies, spec))
+        assert merged.keys() == {"0.weight", "0.bias", "2.weight", "2.bias"}

@@ -14,7 +14,7 @@ from onebasin.matching.ste_mm import ste_mm
 from onebasin.matching.weight import weight_matching
 from onebasin.measures.anchored import in_order_of_first
 from onebasin.merging.average import aligned_models, merge
-from onebasin.models.objective import forward
+from onebasin.models.running import forward
 from onebasin.models.stack import Models, initial
 from onebasin.parameters import stacked
 from onebasin.symmetry.alignment import Alignment, load_alignment, save_alignment

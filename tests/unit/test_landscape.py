@@ -8,7 +8,7 @@ from networks_for_tests import few_digits, like, random_data, random_mlps, train
 
 from onebasin.errors import OnebasinError
 from onebasin.measures.landscape import MARGIN, landscape
-from onebasin.models.objective import measure
+from onebasin.models.running import measure
 from onebasin.parameters import lerp, mean
 
 

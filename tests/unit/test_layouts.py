@@ -6,7 +6,7 @@ from torch import nn
 from onebasin import seeding
 from onebasin.machine.channels_last import prefer_channels_last
 from onebasin.networks.build import new_network
-from onebasin.symmetry.tracing.trace import trace
+from onebasin.symmetry.trace import trace
 
 SHAPE = (3, 8, 8)
 IMAGES = torch.randn(5, *SHAPE, generator=stream("layouts"))

@@ -6,7 +6,7 @@ from networks_for_tests import few_digits, like, permuted_copies, random_mlps, s
 
 from onebasin.matching.naive import naive
 from onebasin.merging.average import aligned_models, merge
-from onebasin.models.objective import logits, measure
+from onebasin.models.running import measure, outputs
 from onebasin.symmetry.alignment import Alignment
 from onebasin.symmetry.apply import act, compose, identity, invert, random_elements
 
@@ -70,7 +70,7 @@ def test_permuting_models_leaves_their_outputs_and_losses_unchanged():
     permuted = aligned_models(models, spec_of(models), permutations_of(models))
     for model in range(len(models)):
         assert not torch.equal(permuted[model]["1.weight"], models[model]["1.weight"])
-        before, after = (logits(m.network, m[model], data.test) for m in (models, permuted))
+        before, after = (outputs(m.network, m[model], data.test) for m in (models, permuted))
         torch.testing.assert_close(after, before, rtol=1e-4, atol=1e-4)
         expected = measure(models.network, models[model], data.test)
         assert measure(models.network, permuted[model], data.test) == pytest.approx(expected, rel=1e-5)

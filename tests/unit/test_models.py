@@ -3,7 +3,7 @@ import torch
 
 from onebasin.errors import OnebasinError
 from onebasin.models.checkpoints import check_fit, load_merged, load_models, save_model
-from onebasin.models.objective import forward
+from onebasin.models.running import forward
 from onebasin.models.stack import Models, initial
 from onebasin.networks.build import new_network
 from onebasin.parameters import mean, stacked

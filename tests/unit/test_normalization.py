@@ -8,7 +8,7 @@ from onebasin.data import Split
 from onebasin.errors import OnebasinError
 from onebasin.merging.average import aligned_models, merge
 from onebasin.merging.recalibration import BATCH, Recalibration, batches, output_statistics, recompute, repair
-from onebasin.models.objective import forward
+from onebasin.models.running import forward
 from onebasin.models.stack import Models, initial
 from onebasin.networks.build import new_network
 from onebasin.parameters import mean, stacked

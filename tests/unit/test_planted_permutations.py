@@ -17,7 +17,7 @@ from onebasin.matching.weight import weight_matching
 from onebasin.models.stack import Models
 from onebasin.parameters import mean
 from onebasin.symmetry.apply import act_on_stack
-from onebasin.symmetry.tracing.trace import trace
+from onebasin.symmetry.trace import trace
 
 SETTINGS = {
     weight_matching: {"max_rounds": 20, "first_sweep": "signal"},

@@ -28,7 +28,7 @@ from onebasin.matching.ste import ste
 from onebasin.matching.ste_mm import convex_weights, ste_mm
 from onebasin.matching.weight import Matcher
 from onebasin.merging.average import merge
-from onebasin.models.objective import forward, measure
+from onebasin.models.running import forward, measure
 from onebasin.models.stack import Models
 from onebasin.parameters import combine, one
 from onebasin.symmetry.alignment import check_elements

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from onebasin.errors import OnebasinError
-from onebasin.models.objective import forward
+from onebasin.models.running import forward
 from onebasin.models.stack import initial
 from onebasin.networks.mlp import mlp
 from onebasin.parameters import stacked
@@ -26,7 +26,7 @@ from onebasin.symmetry.apply import (
 )
 from onebasin.symmetry.check import check
 from onebasin.symmetry.spec import Axis, Group, Spec
-from onebasin.symmetry.tracing.trace import trace
+from onebasin.symmetry.trace import trace
 
 ACTIVATIONS = [nn.ReLU, nn.Tanh, nn.GELU, nn.Sigmoid, nn.LeakyReLU]
 SIZES = st.lists(st.integers(1, 7), min_size=3, max_size=5)

@@ -8,7 +8,7 @@ from torch.func import functional_call
 
 from onebasin.measures.taylor import directional_derivatives, excess_estimate, taylor_estimates
 from onebasin.merging.recalibration import Recalibration
-from onebasin.models.objective import measure
+from onebasin.models.running import measure
 from onebasin.parameters import lerp, stacked
 
 MAKERS = {

@@ -26,8 +26,8 @@ from onebasin.errors import OnebasinError
 from onebasin.symmetry.apply import act
 from onebasin.symmetry.check import check
 from onebasin.symmetry.spec import Axis, Fixed, Spec
+from onebasin.symmetry.trace import trace
 from onebasin.symmetry.tracing import graph
-from onebasin.symmetry.tracing.trace import trace
 
 
 def stream(seed=0):

@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 from onebasin.data import Data, Split, batches
 from onebasin.errors import OnebasinError
-from onebasin.models.objective import measure
+from onebasin.models.running import measure
 from onebasin.models.stack import initial
 from onebasin.networks.build import new_network
 from onebasin.seeding import generator

@@ -93,3 +93,16 @@ def test_averages_of_such_networks_ask_for_data():
     merged = onebasin.merge(models, spec, found, Data(split, split, 3))
     features = F.conv1d(INPUTS, merged["0.weight"], merged["0.bias"])
     torch.testing.assert_close(merged["1.shift"], features.mean(dim=(0, 2)), atol=0.02, rtol=0)
+
+
+@pytest.mark.parametrize("norm", [nn.utils.spectral_norm, nn.utils.parametrizations.spectral_norm])
+@pytest.mark.parametrize("seed", range(4))
+def test_the_vectors_of_a_spectral_norm_settle_whatever_their_sign(norm, seed):
+    torch.manual_seed(seed)
+    network = nn.Sequential(norm(nn.Linear(5, 4)))
+    before = initial(network)
+    [matrix] = [tensor for name, tensor in before.items() if "orig" in name]
+    found = recompute(network, before, [INPUTS[:8]])
+    with torch.no_grad():
+        weight = torch.func.functional_call(network, found, (torch.eye(5),), tie_weights=False) - before["0.bias"]
+    torch.testing.assert_close(weight.T, matrix / torch.linalg.matrix_norm(matrix, 2), rtol=1e-4, atol=1e-5)

@@ -10,8 +10,7 @@ same models, settings, seed and trial give the same bytes. Everything wrong is r
 line, before the work starts.
 """
 
-import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,18 +18,30 @@ import pandas as pd
 import torch
 from torch import nn
 
-from onebasin.config.settings import data_settings, method_settings, needs_data, parse_named, stage_settings
+from onebasin.config.settings import (
+    data_settings,
+    method_settings,
+    needs_data,
+    parse_named,
+    reads_targets,
+    stage_settings,
+)
 from onebasin.data import Data, make_data
 from onebasin.data import load_data as load_saved_data
+from onebasin.data.types import CROSS_ENTROPY
 from onebasin.errors import OnebasinError
+from onebasin.inputs import Inputs, Type, as_shape, shape_text, type_text
 from onebasin.matching.search import run_search
 from onebasin.measures.merged import evaluate_merged
 from onebasin.measures.pairwise import interpolation_curves, pairwise_barriers
 from onebasin.merging import average as merging
 from onebasin.merging.recalibration import Recalibration, keeps_statistics
 from onebasin.models.checkpoints import ModelFile, read_model_file, stack
-from onebasin.models.objective import forward
-from onebasin.models.stack import Models, example_for, initial
+from onebasin.models.objective import objective_named
+from onebasin.models.running import forward
+from onebasin.models.stack import Models, initial
+from onebasin.networks.copies import copied
+from onebasin.networks.examples import example_for, type_taken
 from onebasin.networks.named import Network, make_network
 from onebasin.parameters import Parameters
 from onebasin.registry import entries, resolve
@@ -38,16 +49,20 @@ from onebasin.seeding import generator
 from onebasin.symmetry.alignment import Alignment, check_elements
 from onebasin.symmetry.check import check as check_spec
 from onebasin.symmetry.spec import Spec
-from onebasin.symmetry.tracing.trace import trace as trace_module
+from onebasin.symmetry.trace import trace as trace_module
+
+AnyShape = Sequence[int] | Mapping[str, Sequence[int]]
+AnyObjective = str | Callable[..., Any]
 
 
 def load_models(
     files: Sequence[str | Path | ModelFile],
     network: Network | None = None,
-    input_shape: Sequence[int] | None = None,
+    input_shape: AnyShape | None = None,
     classes: int | None = None,
     device: torch.device | str = "cpu",
-    input_type: torch.dtype | None = None,
+    input_type: Type | None = None,
+    skip: Sequence[str] = (),
 ) -> Models:
     """Models from files, as a stack `[N, ...]` per tensor with the network that gives their function.
 
@@ -57,7 +72,11 @@ def load_models(
             `torchvision.models:resnet18:num_classes=10`. May be left out for models that the workflow trained, as may
             `input_shape` `(c, h, w)` and `classes`.
         classes: how many logits the network gives; only the built-in ones, and builders that ask, need to know.
-        input_type: `torch.int64` for a network that takes tokens; float32 if neither it nor a file says.
+        input_shape: of one input, without the batch: `(c, h, w)`; of several inputs, a dictionary by their names.
+        input_type: `torch.int64` for a network that takes tokens, or a dictionary. If neither it nor a file says, it is
+            float32, or int64 where the network runs on that alone.
+        skip: patterns of names (`head.*`) of tensors that all models take from the first one, as their own are of other
+            shapes or for other classes. Searches do not see them; the merged model has the first model's.
 
     Raises:
         OnebasinError: a file cannot be read or its tensors are not the network's (names, shapes, types) or not finite.
@@ -69,21 +88,18 @@ def load_models(
     network = network if network is not None else read[0].network
     if network is None:
         raise OnebasinError(f"{read[0].path}: does not say of which network it is; name the network")
-    input_shape = input_shape or facts.get("input_shape")
-    if input_shape is None:
+    shape = read[0].input_shape if input_shape is None else as_shape(input_shape)
+    if shape is None:
         raise OnebasinError(f"{read[0].path}: does not say for inputs of which shape it is; give it, as in 3,32,32")
-    built = make_network(network, input_shape, classes or facts.get("classes"))
-    return stack(read, built, input_shape, device, input_type)
+    built = make_network(network, shape, classes or facts.get("classes"))
+    return stack(read, built, shape, device, input_type, skip)
 
 
-def stack_models(
-    networks: Sequence[nn.Module], input_shape: Sequence[int], input_type: torch.dtype = torch.float32
-) -> Models:
+def stack_models(networks: Sequence[nn.Module], input_shape: AnyShape, input_type: Type | None = None) -> Models:
     """Modules of one architecture as a stack, named 0, 1, ...; their values are copied.
 
     Args:
-        input_shape: of one input, without the batch: `(c, h, w)`.
-        input_type: `torch.int64` for tokens.
+        input_shape, input_type: as of `load_models`.
 
     Raises:
         OnebasinError: no modules, or the tensors of two of them differ in name, shape or type, or are not finite.
@@ -92,10 +108,12 @@ def stack_models(
         raise OnebasinError("no models; give at least one module")
     files = [ModelFile(Path(f"model {number}"), initial(network)) for number, network in enumerate(networks)]
     device = next(iter(files[0].tensors.values())).device
-    return stack(files, copy.deepcopy(networks[0]), input_shape, device, input_type)
+    return stack(files, copied(networks[0]), as_shape(input_shape), device, input_type)
 
 
-def load_data(data: str | Path, size: int | None = None, device: torch.device | str = "cpu") -> Data:
+def load_data(
+    data: str | Path, size: int | None = None, device: torch.device | str = "cpu", objective: str | None = None
+) -> Data:
     """A data set: inputs `[n, ...]` float32 (tokens: int64) and targets `[n]` (or `[n, positions]`) int64 per split.
 
     Args:
@@ -103,37 +121,38 @@ def load_data(data: str | Path, size: int | None = None, device: torch.device | 
             `data.safetensors` of the workflow, or a folder of images, as torchvision's `ImageFolder` but with `train`
             and `test` above the classes.
         size: pixels that the images of a folder are resized and cropped to.
+        objective: what networks are judged by on these data, as for `evaluate`.
 
     Raises:
         OnebasinError: there is no such data set, setting, file or folder, or it is damaged.
     """
     path = Path(data)
     if path.is_file():
-        return load_saved_data(path, device)
+        return _judged(load_saved_data(path, device), objective)
     name, given = parse_named(str(data))
     if name not in entries("data") and Path(name).is_dir():
         name, given = "image_folder", {"root": name, **({"size": size} if size else {}), **given}
     elif "/" in name or path.suffix == ".safetensors":
         raise OnebasinError(f"{name}: no such file or folder; name a data set, or a file or folder that is there")
+    given |= {} if objective is None else {"objective": objective}
     return make_data(data_settings(name, given)).to(device)
 
 
-def trace(network: nn.Module, input_shape: Sequence[int], input_type: torch.dtype = torch.float32) -> Spec:
+def trace(network: nn.Module, input_shape: AnyShape, input_type: Type | None = None) -> Spec:
     """The permutation groups of a network, and which axes stay, with the reason; found by following its graph.
 
     An axis is in a group only if its permutation is known to leave the function unchanged (`symmetry.trace`).
 
     Args:
-        input_shape: of one input, without the batch: `(c, h, w)`.
-        input_type: `torch.int64` for tokens.
+        input_shape, input_type: as of `load_models`.
 
     Raises:
         OnebasinError: the network cannot be captured as a graph, or does not accept such an input.
     """
-    return trace_module(network, _example(network, input_shape, input_type))
+    return trace_module(network, example(network, input_shape, input_type))
 
 
-def check(network: nn.Module, spec: Spec, input_shape: Sequence[int], input_type: torch.dtype = torch.float32) -> float:
+def check(network: nn.Module, spec: Spec, input_shape: AnyShape, input_type: Type | None = None) -> float:
     """The largest change of the outputs, relative to their size, when all groups are permuted at random, in float64.
 
     Rounding makes it about 1e-15; above 1e-9 it is an error (1e-5 where the network casts to float32 on its way).
@@ -142,7 +161,7 @@ def check(network: nn.Module, spec: Spec, input_shape: Sequence[int], input_type
     Raises:
         OnebasinError: permuting changes the function; the message names the groups and tensors.
     """
-    return check_spec(network, spec, _example(network, input_shape, input_type), generator("symmetries"))
+    return check_spec(network, spec, example(network, input_shape, input_type), generator("symmetries"))
 
 
 def symmetries(models: Models) -> Spec:
@@ -190,8 +209,10 @@ def match(
         raise OnebasinError("one model has nothing to be matched to; give at least two")
     if needs_data(method) and data is None:
         raise OnebasinError(f"{method} reads training data; give the data, or take a method that reads weights alone")
-    if data is not None:
+    if data is not None and reads_targets(method):
         check_data(models, data)
+    elif data is not None:
+        check_inputs(models, data)
     found = run_search(resolve("method", method), method, models, spec, data, settings, seed, trial)
     if not isinstance(found, Alignment):
         raise OnebasinError(f"{method} gave {type(found).__name__}; a method has to return Alignment")
@@ -233,8 +254,13 @@ def merge(
     return merging.merge(models, spec, permutations, recalibration_of(models, data, normalization, images))
 
 
-def evaluate(models: Models, merged: Parameters, data: Data) -> pd.DataFrame:
+def evaluate(models: Models, merged: Parameters, data: Data, objective: AnyObjective | None = None) -> pd.DataFrame:
     """Loss (mean cross-entropy, nats) and accuracy (in [0, 1]) of a merged model, its parents and their ensemble.
+
+    Args:
+        objective: what else networks are judged by, if not by what the data say: `mean_squared_error`, a function
+            `(outputs, targets) -> loss` (the mean, a tensor) or `-> (loss, accuracy)`, or its name as
+            `package.module:callable`. What it does not say is NaN.
 
     Returns:
         A row a split (`train`, `test`): `loss`, `accuracy`, and the same with `parents_` (mean over the models) and
@@ -244,6 +270,7 @@ def evaluate(models: Models, merged: Parameters, data: Data) -> pd.DataFrame:
     Raises:
         OnebasinError: the data do not fit the network.
     """
+    data = _judged(data, objective)
     check_data(models, data)
     return evaluate_merged(models, merged, data)
 
@@ -254,6 +281,7 @@ def barrier(
     points: int | None = None,
     normalization: str | None = "recompute",
     images: int | None = None,
+    objective: AnyObjective | None = None,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Loss and accuracy on the line between every two models, and the barriers (Frankle et al. 2020).
 
@@ -261,6 +289,7 @@ def barrier(
         permuted: the models, in the order in which they are to be looked at (`permute`).
         points: on a line, the ends included; the schema's number if None.
         normalization: what is done to the points between the ends, as for `merge`.
+        objective: as for `evaluate`.
 
     Returns:
         Curves `split, model_a, model_b, weight_b, loss, accuracy`, and barriers `split, model_a, model_b,
@@ -272,6 +301,7 @@ def barrier(
     """
     if len(permuted) < 2:
         raise OnebasinError("a line has two ends; give at least two models")
+    data = _judged(data, objective)
     check_data(permuted, data)
     points = stage_settings("interpolation", points=points)["points"]
     curves = interpolation_curves(permuted, data, points, recalibration_of(permuted, data, normalization, images))
@@ -294,47 +324,80 @@ def recalibration_of(
     if data is None:
         why = "REPAIR measures activations" if normalization == "repair" else "running statistics are measured anew"
         raise OnebasinError(f"{why} on training data after averaging; give the data, or normalization none")
-    check_data(models, data)
+    check_inputs(models, data)
     return Recalibration(models.network, data.train, settings)
 
 
 @torch.no_grad()
-def count_classes(models: Models) -> int:
-    """How many logits the network gives.
+def count_classes(models: Models) -> int | None:
+    """How many logits the network gives; None if what it gives is none: no tensor `[n, classes, ...]`.
 
     Raises:
-        OnebasinError: it does not give logits `[n, classes]`, or `[n, classes, positions]`, for a batch of its inputs.
+        OnebasinError: it does not run on a batch of its inputs.
     """
-    kind = type(models.network).__name__
-    try:
-        output = forward(models.network, models[0], models.example_input)
-    except RuntimeError as error:
-        line = (str(error).splitlines() or [""])[0]
-        raise OnebasinError(f"{kind} does not accept inputs of shape {models.input_shape}: {line}") from None
-    if not isinstance(output, torch.Tensor) or output.dim() not in (2, 3):
-        raise OnebasinError(f"{kind} does not give logits [n, classes]; wrap it in a module that does")
-    return output.shape[1]
+    output = _outputs(models, models.example_input)
+    return output.shape[1] if isinstance(output, torch.Tensor) and output.dim() > 1 else None
 
 
+def check_inputs(models: Models, data: Data) -> None:
+    """Refuse data whose inputs the network does not take, or that are unsound; nothing is asked of their targets."""
+    if data.input_fault is not None:
+        raise OnebasinError(data.input_fault)
+    if data.input_shape != models.input_shape:
+        have, want = map(shape_text, (data.input_shape, models.input_shape))
+        raise OnebasinError(f"the data's inputs are {have}, the network takes {want}; give the data it was trained on")
+    if _are_numbers(data.input_type) != _are_numbers(models.input_type):
+        own, taken = map(type_text, (data.input_type, models.input_type))
+        raise OnebasinError(
+            f"the data's inputs are {own}, the models' {taken}; give the data that they were trained on, or say the "
+            f"models' input_type where they are loaded"
+        )
+
+
+@torch.no_grad()
 def check_data(models: Models, data: Data) -> None:
-    """Refuse data whose inputs the network does not take, that have more classes than it has logits, or are unsound."""
+    """Refuse data as `check_inputs`, and those by whose objective the network's outputs cannot be judged."""
+    if models.skipped:
+        raise OnebasinError(
+            f"models whose {models.skipped[0]} is the first one's cannot be judged by their outputs; take a method "
+            f"that reads weights or inputs alone, and evaluate the merged model by itself"
+        )
+    check_inputs(models, data)
     if data.fault is not None:
         raise OnebasinError(data.fault)
-    if data.input_shape != models.input_shape:
-        have, want = ("x".join(map(str, shape)) for shape in (data.input_shape, models.input_shape))
-        raise OnebasinError(f"the data's inputs are {have}, the network takes {want}; give the data it was trained on")
-    if data.input_type.is_floating_point != models.input_type.is_floating_point:
+    some = data.test.first(2)
+    outputs = _outputs(models, some.inputs)
+    objective_named(data.objective).loss(outputs, some.targets)
+    if data.objective == CROSS_ENTROPY and outputs.shape[1] < data.classes:
         raise OnebasinError(
-            f"the data's inputs are {data.input_type}, the models' {models.input_type}; give the data that they were "
-            f"trained on, or say the models' input_type where they are loaded"
-        )
-    if (logits := count_classes(models)) < data.classes:
-        raise OnebasinError(
-            f"the data have {data.classes} classes, the network has {logits} logits; give the data it was trained on"
+            f"the data have {data.classes} classes, the network has {outputs.shape[1]} logits; give the data it was "
+            f"trained on"
         )
 
 
-def _example(network: nn.Module, input_shape: Sequence[int], input_type: torch.dtype) -> torch.Tensor:
-    """A batch of two inputs where the network is."""
-    device = next((tensor.device for tensor in network.state_dict().values()), torch.device("cpu"))
-    return example_for(network, input_shape, input_type, device)
+def _judged(data: Data, objective: Any) -> Data:
+    return data if objective is None else data.judged_by(objective)
+
+
+def _outputs(models: Models, inputs: Inputs) -> Any:
+    try:
+        return forward(models.network, models[0], inputs)
+    except RuntimeError as error:
+        kind, line = type(models.network).__name__, (str(error).splitlines() or [""])[0]
+        raise OnebasinError(
+            f"{kind} does not accept inputs of shape {shape_text(models.input_shape)}: {line}"
+        ) from None
+
+
+def _are_numbers(kind: Type) -> Any:
+    """Whether inputs are numbers, not tokens or masks; of several inputs, each by its name."""
+    if isinstance(kind, dict):
+        return {name: own.is_floating_point for name, own in kind.items()}
+    return kind.is_floating_point
+
+
+def example(network: nn.Module, input_shape: AnyShape, input_type: Type | None) -> Inputs:
+    """A batch of two inputs where the network is (`networks.examples`)."""
+    device = next((tensor.device for tensor in initial(network).values()), torch.device("cpu"))
+    shape = as_shape(input_shape)
+    return example_for(network, shape, input_type or type_taken(network, shape, device), device)

@@ -17,6 +17,15 @@ def _is_measured(tensor: Tensor) -> bool:
     return tensor.is_floating_point() or tensor.is_complex()
 
 
+def is_finite(tensor: Tensor) -> bool:
+    """Whether no number is NaN or infinite; also of types that torch itself does not ask, quantised and 8-bit ones."""
+    if tensor.is_quantized:
+        tensor = tensor.dequantize()
+    elif tensor.is_floating_point() and tensor.itemsize == 1:
+        tensor = tensor.float()
+    return bool(torch.isfinite(tensor).all())
+
+
 def _real(tensor: Tensor) -> Tensor:
     """The tensor; of complex numbers, their real and imaginary parts along a last axis."""
     return torch.view_as_real(tensor) if tensor.is_complex() else tensor

@@ -101,7 +101,7 @@ def run_of(wildcards):
 def measure_code(wildcards):
     experiment, entry = EXPERIMENTS[wildcards.experiment], MEASURES[wildcards.measure]
     searches = [function for function, _ in experiment.searches_of(wildcards.measure).values()]
-    return code("measure.py", experiment.function_of("network"), entry["function"], *searches)
+    return code("measure.py", *experiment.functions, entry["function"], *searches)
 
 
 @functools.cache

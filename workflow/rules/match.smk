@@ -44,7 +44,7 @@ for rule_name, experiments, counts in SEARCHES:
             compute=COMPUTE,
             code=lambda wildcards: code(
                 "match.py",
-                EXPERIMENTS[wildcards.experiment].function_of("network"),
+                *EXPERIMENTS[wildcards.experiment].functions,
                 EXPERIMENTS[wildcards.experiment].function_of("method", wildcards.method),
             ),
         script:
@@ -90,6 +90,6 @@ for end, names, found in alike(
             methods=methods,
             trial=lambda wildcards: int(wildcards.trial),
             compute=COMPUTE,
-            code=of(lambda experiment: code("merge.py", experiment.function_of("network"))),
+            code=of(lambda experiment: code("merge.py", *experiment.functions)),
         script:
             "../scripts/merge.py"

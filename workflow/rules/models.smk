@@ -43,7 +43,7 @@ for rule_name, experiments, block in TRAININGS:
             # a function of the output is no reason to run again: a seed does not depend on its company
             seeds=lambda wildcards, output: [int(Path(path).stem.removeprefix("seed-")) for path in output.models],
             compute=COMPUTE,
-            code=of(lambda experiment: code("train.py", experiment.function_of("network"))),
+            code=of(lambda experiment: code("train.py", *experiment.functions)),
         script:
             "../scripts/train.py"
 
@@ -72,7 +72,7 @@ rule adopt:
         recipe=of(lambda experiment: experiment.recipe),
         seed=lambda wildcards: int(wildcards.seed),
         compute=ON_CPU,
-        code=of(lambda experiment: code("adopt.py", experiment.function_of("network"))),
+        code=of(lambda experiment: code("adopt.py", *experiment.functions)),
     script:
         "../scripts/adopt.py"
 
@@ -96,6 +96,6 @@ rule symmetries:
         data=of(lambda experiment: experiment.data),
         network=of(lambda experiment: experiment["network"]),
         compute=ON_CPU,
-        code=of(lambda experiment: code("symmetries.py", experiment.function_of("network"))),
+        code=of(lambda experiment: code("symmetries.py", *experiment.functions)),
     script:
         "../scripts/symmetries.py"

@@ -6,7 +6,7 @@ from onebasin.networks.build import new_network
 from onebasin.seeding import generator
 from onebasin.symmetry.check import check
 from onebasin.symmetry.spec import save_spec
-from onebasin.symmetry.tracing.trace import trace
+from onebasin.symmetry.trace import trace
 
 params = snakemake.params
 with computing_job(snakemake.log[0], **params.compute):

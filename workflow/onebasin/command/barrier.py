@@ -76,4 +76,5 @@ def command(
     for name, frame in frames.items():
         write_frame(frame, output / f"{name}.csv")
     save(interpolation(frames), output / "interpolation.png")
-    click.echo(f"{output}: interpolation.csv, pairwise.csv, interpolation.png\n{barrier_table(frames['pairwise'])}")
+    told = barrier_table(frames["pairwise"], opened.unit)
+    click.echo(f"{output}: interpolation.csv, pairwise.csv, interpolation.png\n{told}")

@@ -16,9 +16,8 @@ def command(file: Path) -> None:
     \b
     onebasin info results/digits_mlp/models/seed-0.safetensors
     """
-    import torch
-
     from onebasin.models.checkpoints import read_header
+    from onebasin.parameters import is_finite
     from onebasin.storage import artifacts
     from onebasin.storage.state_dicts import read_state_dict
 
@@ -35,6 +34,5 @@ def command(file: Path) -> None:
             click.echo(f"  {name}: {json.dumps(fact, sort_keys=True)}")
     click.echo(f"{len(tensors)} tensors, {sum(tensor.numel() for tensor in tensors.values())} numbers")
     for name, tensor in tensors.items():
-        finite = bool(torch.isfinite(tensor).all())
         kind = str(tensor.dtype).removeprefix("torch.")
-        click.echo(f"  {name} {list(tensor.shape)} {kind}{'' if finite else ', holds NaN or infinity'}")
+        click.echo(f"  {name} {list(tensor.shape)} {kind}{'' if is_finite(tensor) else ', holds NaN or infinity'}")

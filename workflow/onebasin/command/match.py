@@ -12,6 +12,7 @@ from onebasin.command.options import (
     network_options,
     output_option,
     search_options,
+    skip_option,
 )
 from onebasin.command.outputs import check_output
 from onebasin.command.searching import read_settings
@@ -20,6 +21,7 @@ from onebasin.command.searching import read_settings
 @click.command(short_help="Search the permutations that bring models together.")
 @model_files
 @network_options
+@skip_option
 @data_option(required=False)
 @search_options
 @compute_options
@@ -40,7 +42,7 @@ def command(
     from onebasin.command.opening import open_models
     from onebasin.matching.search import save_found
 
-    opened = open_models(files, **opening, at_least=2)
+    opened = open_models(files, **opening, at_least=2, judged=False)
     found = api.match(opened.models, opened.spec, method, opened.data, seed, trial, **settings)
     save_found(output, found, opened.models, method, settings, trial, **opened.identities)
     click.echo(f"{output}: permutations of {len(files)} models by {method}")

@@ -7,6 +7,7 @@ import click
 
 from onebasin.command.options import (
     FILE,
+    UNJUDGED,
     compute_options,
     data_option,
     model_files,
@@ -14,6 +15,7 @@ from onebasin.command.options import (
     normalization_options,
     output_option,
     search_options,
+    skip_option,
 )
 from onebasin.command.outputs import check_output
 from onebasin.command.searching import read_settings
@@ -22,6 +24,7 @@ from onebasin.command.searching import read_settings
 @click.command(short_help="Average permuted models, and say how good the average is.")
 @model_files
 @network_options
+@skip_option
 @data_option(required=False)
 @click.option("--permutations", type=FILE, help="What `onebasin match` found; without it, the search is made now.")
 @search_options
@@ -62,6 +65,15 @@ def command(
     api.recalibration_of(models, data, kept, normalization_images)  # refuses before the search, not after it
     found, method, trial = opened.find(permutations, method, settings, seed, trial)
     merged = api.merge(models, opened.spec, found, data, kept, normalization_images)
-    table = merged_table(api.evaluate(models, merged, data)) if data else "give --data to see how good it is"
+    if models.skipped:
+        table = f"not evaluated, as {', '.join(models.skipped)} are those of {files[0]}"
+    elif data and data.objective == UNJUDGED:
+        table = "not evaluated, as there is no objective"
+    else:
+        table = (
+            merged_table(api.evaluate(models, merged, data), opened.unit)
+            if data
+            else "give --data to see how good it is"
+        )
     save_merged(output, merged, models, method, trial, **opened.identities)
     click.echo(f"{output}: the average of {len(files)} models, permuted by {method}\n{table}")

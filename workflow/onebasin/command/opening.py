@@ -7,11 +7,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from onebasin import api
+from onebasin.command.options import UNJUDGED, read_inputs
 from onebasin.config.schema import default_of
 from onebasin.data import Data
+from onebasin.data.types import CROSS_ENTROPY
 from onebasin.errors import OnebasinError
 from onebasin.machine.devices import device_named
 from onebasin.machine.jobs import prepare_torch
@@ -37,6 +37,11 @@ class Opened:
     def spec(self) -> Spec:
         """What may be permuted, proven."""
         return api.symmetries(self.models)
+
+    @property
+    def unit(self) -> str:
+        """The unit of the losses, as a heading has it; nothing for an objective that says none."""
+        return " (nats)" if self.data and self.data.objective == CROSS_ENTROPY else ""
 
     @property
     def identities(self) -> dict[str, list[str]]:
@@ -76,16 +81,21 @@ class Opened:
 def open_models(
     files: Sequence[Path],
     network: str | None = None,
-    input_shape: tuple[int, ...] | None = None,
+    inputs: Sequence[tuple[str | None, str | None, tuple[int, ...]]] = (),
     classes: int | None = None,
     data: str | None = None,
     device: str | None = None,
     threads: int | None = None,
     at_least: int = 1,
-    tokens: bool = False,
     key: str | None = None,
+    objective: str | None = None,
+    skip: Sequence[str] = (),
+    judged: bool = True,
 ) -> Opened:
     """Read the files and the data, and set torch up to compute as the workflow's jobs do.
+
+    Args:
+        judged: whether the models will be judged by the data's targets, so that these have to fit.
 
     Raises:
         OnebasinError: a file or the data cannot be read, they do not fit each other, or there are too few models.
@@ -96,12 +106,16 @@ def open_models(
     for file in sorted({file for file in files if files.count(file) > 1}):
         logger.warning("%s: given more than once; it counts that often", file)
     read = [read_model_file(file, key=key) for file in files]
-    shape = input_shape or read[0].facts.get("input_shape")
-    found = None if data is None else api.load_data(data, shape[-1] if shape else None, place)
+    shape, kind = read_inputs(inputs)
+    shape = shape or read[0].input_shape
+    size = shape[-1] if isinstance(shape, tuple) else None
+    found = None if data is None else api.load_data(data, size, place, objective)
     if found is not None:
-        shape, classes = shape or found.input_shape, classes or read[0].facts.get("classes") or found.classes
-    kind = torch.int64 if tokens else None if found is None else found.input_type
-    models = api.load_models(read, network, shape, classes, place, kind)
-    if found is not None:
+        shape, classes = shape or found.input_shape, classes or read[0].facts.get("classes") or found.classes or None
+        kind = kind or found.input_type
+    models = api.load_models(read, network, shape, classes, place, kind, skip)
+    if found is not None and judged and not models.skipped and found.objective != UNJUDGED:
         api.check_data(models, found)
+    elif found is not None:
+        api.check_inputs(models, found)
     return Opened(read, models, found)

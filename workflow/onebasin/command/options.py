@@ -1,6 +1,6 @@
 """Options that several subcommands share, and what their texts mean. Nothing here imports torch."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,8 @@ from onebasin.registry import function_of
 Command = Callable[..., Any]
 
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+TYPES = ("float32", "float64", "float16", "bfloat16", "int64", "int32", "int16", "int8", "uint8", "bool")
+UNJUDGED = "none"  # the objective of who wants no evaluation
 NORMALIZATIONS = ("recompute", "repair", "none")
 
 
@@ -29,6 +31,44 @@ class Shape(click.ParamType):
         if not all(part.strip().isdecimal() and int(part) > 0 for part in parts):
             self.fail(f"'{value}' is no shape; write the sizes of one input, as in 3,32,32", param, ctx)
         return tuple(map(int, parts))
+
+
+class Input(Shape):
+    """One input of the network: `3,32,32`, with a type `int64:16`, with a name `mask=bool:16`."""
+
+    name = "[NAME=][TYPE:]SIZES"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The name (or None), the type (or None) and the sizes."""
+        if isinstance(value, tuple):
+            return value
+        name, _, rest = value.rpartition("=")
+        kind, _, sizes = rest.rpartition(":")
+        if name and not name.isidentifier():
+            self.fail(f"'{name}' is no name of an input; write it as the network's forward does", param, ctx)
+        if kind and kind not in TYPES:
+            self.fail(f"'{kind}' is no type of inputs; known: {', '.join(TYPES)}", param, ctx)
+        return name or None, kind or None, super().convert(sizes, param, ctx)
+
+
+def read_inputs(given: Sequence[tuple[str | None, str | None, tuple[int, ...]]]) -> tuple[Any, Any]:
+    """The shape and the type of the network's inputs, as `onebasin.inputs` has them; None for what is not said.
+
+    Raises:
+        UsageError: several inputs that do not all have a name, or one name twice.
+    """
+    from onebasin.inputs import as_type
+
+    if not given:
+        return None, None
+    if len(given) == 1 and given[0][0] is None:
+        _, kind, shape = given[0]
+        return shape, None if kind is None else as_type(kind)
+    names = [name for name, _, _ in given]
+    if None in names or len(set(names)) < len(names):
+        raise click.UsageError("several inputs need a name each, as in --input ids=int64:16 --input mask=bool:16")
+    shapes, types = {name: shape for name, _, shape in given}, {name: kind or "float32" for name, kind, _ in given}
+    return shapes, as_type(types)
 
 
 class Method(click.ParamType):
@@ -55,13 +95,10 @@ def network_options(command: Command) -> Command:
     command = click.option(
         "--classes", type=click.IntRange(min=1), help="Number of logits, where neither files nor data tell it."
     )(command)
-    command = click.option(
-        "--input", "input_shape", type=Shape(), help="Shape of one input, where neither files nor data tell it."
-    )(command)
+    command = input_option("Shape of one input, where neither files nor data tell it", required=False)(command)
     command = click.option(
         "--key", help="Which state dict to take of PyTorch files that hold several, such as state_dict_ema."
     )(command)
-    command = tokens_option(command)
     return click.option(
         "--network",
         metavar="NAME[:KEY=VALUE,...]",
@@ -69,13 +106,55 @@ def network_options(command: Command) -> Command:
     )(command)
 
 
-def tokens_option(command: Command) -> Command:
-    """What kind of inputs the network takes."""
-    return click.option("--tokens", is_flag=True, help="Its inputs are tokens, which are whole numbers.")(command)
+def skip_option(command: Command) -> Command:
+    """What the models do not have in common."""
+    return click.option(
+        "--skip",
+        metavar="PATTERN",
+        multiple=True,
+        help="Tensors, as in 'head.*', that all take from the first model, such as heads for other classes; then "
+        "nothing is evaluated.",
+    )(command)
+
+
+def input_option(what: str, required: bool) -> Callable[[Command], Command]:
+    """What the network takes in."""
+    return click.option(
+        "--input",
+        "inputs",
+        type=Input(),
+        multiple=True,
+        required=required,
+        help=f"{what}: 3,32,32; of tokens int64:16; of several, each with its name: ids=int64:16.",
+    )
+
+
+def verbose_option(command: Command) -> Command:
+    """Whether the long lists are printed."""
+    return click.option("--verbose", is_flag=True, help="List every tensor and axis, what moves it or why it stays.")(
+        command
+    )
 
 
 def data_option(required: bool) -> Callable[[Command], Command]:
-    """The data set."""
+    """The data set, and what networks are judged by on it."""
+
+    def options(command: Command) -> Command:
+        return _data(required)(_objective(command))
+
+    return options
+
+
+def _objective(command: Command) -> Command:
+    return click.option(
+        "--objective",
+        metavar="NAME",
+        help="cross_entropy, mean_squared_error, or your own as package.module:callable, a function (outputs, targets) "
+        "-> loss; as the data say if not given; none, to judge nothing.",
+    )(command)
+
+
+def _data(required: bool) -> Callable[[Command], Command]:
     return click.option(
         "--data",
         required=required,

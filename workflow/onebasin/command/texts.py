@@ -1,34 +1,42 @@
 """Tables as they stand on a terminal."""
 
+from collections import Counter
+
 import pandas as pd
 from tabulate import tabulate
 
 from onebasin.symmetry.spec import Spec
 
+FEW = 20  # rows of a short list
 
-def merged_table(measured: pd.DataFrame) -> str:
-    """Loss and accuracy of merged model, parents and ensemble: a row each, two columns a split."""
-    rows = []
+
+def merged_table(measured: pd.DataFrame, unit: str) -> str:
+    """Loss and accuracy of merged model, parents and ensemble: a row each, two columns a split; what is NaN left out.
+
+    Args:
+        unit: of the losses, in brackets and after a space; nothing where nobody knows it.
+    """
+    headers, rows = [""], []
     for label, prefix in (("merged model", ""), ("parents, mean", "parents_"), ("their ensemble", "ensemble_")):
-        row = [label]
-        for _, split in measured.iterrows():
-            row += [f"{split[f'{prefix}loss']:.4f}", f"{100 * split[f'{prefix}accuracy']:.2f}"]
-        rows.append(row)
-    headers = [f"{split} {quantity}" for split in measured["split"] for quantity in ("loss (nats)", "accuracy (%)")]
-    return _columns(rows, ["", *headers])
+        losses, accuracies = measured[f"{prefix}loss"], 100 * measured[f"{prefix}accuracy"]
+        if losses.notna().any():
+            rows.append([label])
+            for loss, accuracy in zip(losses, accuracies, strict=True):
+                rows[-1] += [f"{loss:.4f}", *([f"{accuracy:.2f}"] if accuracy == accuracy else [])]
+    for split, accuracy in zip(measured["split"], measured["accuracy"], strict=True):
+        headers += [f"{split} loss{unit}", *([f"{split} accuracy (%)"] if accuracy == accuracy else [])]
+    return _columns(rows, headers)
 
 
-def barrier_table(barriers: pd.DataFrame) -> str:
-    """The barriers of all pairs, by method and split: mean and largest."""
-    rows = []
+def barrier_table(barriers: pd.DataFrame, unit: str) -> str:
+    """The barriers of all pairs, by method and split: mean and largest; the unit as of `merged_table`."""
+    headers, rows = ["method", "split", "pairs", f"loss barrier, mean{unit}", "largest"], []
+    told = barriers["barrier_accuracy"].notna().all()
     for (method, split), part in barriers.groupby(["method", "split"], sort=False):
         losses, accuracies = part["barrier_loss"], 100 * part["barrier_accuracy"]
-        rows.append(
-            [method, split, len(part), *(f"{value:.4f}" for value in (losses.mean(), losses.max()))]
-            + [f"{value:.2f}" for value in (accuracies.mean(), accuracies.max())]
-        )
-    headers = ["method", "split", "pairs", "loss barrier, mean (nats)", "largest"]
-    return _columns(rows, [*headers, "accuracy barrier, mean (%)", "largest"])
+        row = [method, split, len(part), *(f"{value:.4f}" for value in (losses.mean(), losses.max()))]
+        rows.append(row + ([f"{value:.2f}" for value in (accuracies.mean(), accuracies.max())] if told else []))
+    return _columns(rows, headers + (["accuracy barrier, mean (%)", "largest"] if told else []))
 
 
 def sharpness_table(measured: pd.DataFrame) -> str:
@@ -47,6 +55,22 @@ def groups_table(spec: Spec) -> str:
         for group in spec.groups
     ]
     return _columns(rows, ["group", "units", "moves tensor[axis]"])
+
+
+def short_groups_table(spec: Spec) -> str:
+    """The permutation groups, the first `FEW` of them, and how many axes each moves."""
+    rows = [[group.name, group.size, len(group.axes)] for group in spec.groups[:FEW]]
+    table = _columns(rows, ["group", "units", "axes moved"])
+    more = len(spec.groups) - FEW
+    return table + (f"\n... and {more} groups more; --verbose lists all, and the tensors" if more > 0 else "")
+
+
+def reasons_table(spec: Spec) -> str:
+    """Why axes stay, and how many for each reason; the commonest first."""
+    counts = Counter(fixed.reason for fixed in spec.fixed).most_common()
+    table = _columns([[str(count), reason] for reason, count in counts[:FEW]], ["axes that stay", "because"])
+    more = len(counts) - FEW
+    return table + (f"\n... and {more} reasons more; --verbose lists all" if more > 0 else "")
 
 
 def fixed_table(spec: Spec) -> str:

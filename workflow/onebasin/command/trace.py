@@ -1,39 +1,41 @@
 """`onebasin trace`: what may be permuted in a network, what not, and why."""
 
 from pathlib import Path
+from typing import Any
 
 import click
 
-from onebasin.command.options import Shape, output_option, tokens_option
+from onebasin.command.options import input_option, output_option, verbose_option
 from onebasin.command.outputs import check_output
 
 
 @click.command(short_help="What may be permuted in a network, what not, and why.")
 @click.argument("network", metavar="NETWORK")
-@click.option("--input", "input_shape", type=Shape(), required=True, help="Shape of one input.")
-@tokens_option
+@input_option("Shape of one input", required=True)
 @click.option("--classes", default=10, show_default=True, type=click.IntRange(min=1), help="Number of logits.")
+@verbose_option
 @output_option("Write the symmetries as JSON, too.", required=False)
-def command(network: str, input_shape: tuple[int, ...], tokens: bool, classes: int, output: Path | None) -> None:
-    """Follow the graph of NETWORK and list its permutation groups, and the axes that stay.
+def command(network: str, inputs: tuple[Any, ...], classes: int, verbose: bool, output: Path | None) -> None:
+    """Follow the graph of NETWORK and list its permutation groups, and why the other axes stay; prove it (`check`).
 
     \b
     onebasin trace mlp:width=64 --input 1,8,8
-    onebasin trace torchvision.models:resnet18 --input 3,32,32
+    onebasin trace torchvision.models:resnet18 --input 3,32,32 --verbose
     """
     if output:
         check_output(output, [], ".json")
-    import torch
-
-    from onebasin import api
-    from onebasin.command.texts import fixed_table, groups_table
-    from onebasin.networks.named import make_network
+    from onebasin.command.texts import fixed_table, groups_table, reasons_table, short_groups_table
+    from onebasin.command.tracing import Traced
     from onebasin.symmetry.spec import save_spec
 
-    kind = torch.int64 if tokens else torch.float32
-    spec = api.trace(make_network(network, input_shape, classes), input_shape, kind)
-    click.echo(groups_table(spec) if spec.groups else "Nothing may be permuted.")
+    traced = Traced(network, inputs, classes)
+    spec = traced.spec
+    if not spec.groups:
+        click.echo("Nothing may be permuted.")
+    else:
+        click.echo(groups_table(spec) if verbose else short_groups_table(spec))
     if spec.fixed:
-        click.echo(f"\n{fixed_table(spec)}")
+        click.echo(f"\n{fixed_table(spec) if verbose else reasons_table(spec)}")
     if output:
         save_spec(output, spec, network=network)
+    click.echo(f"\n{traced.summary()}")

@@ -109,6 +109,11 @@ class Experiment:
             return {"network": self["network"], "data": self.data}
         return {"network": self["network"], "training": self["training"], "data": self.data, "root": self["seed"]}
 
+    @property
+    def functions(self) -> list[str]:
+        """Where the network is built, and what it is judged by, as `package.module:callable`."""
+        return [self.function_of("network"), function_of("objective", self["data"].get("objective", "cross_entropy"))]
+
     def function_of(self, kind: str, method: str | None = None) -> str:
         """Where the experiment's `data`, `network` or one of its methods is, as `package.module:callable`."""
         if kind == "method":

@@ -85,6 +85,12 @@ def needs_data(method: str) -> bool:
     return facts is not None and not facts.get("weights_only", False)
 
 
+def reads_targets(method: str) -> bool:
+    """Whether a search judges networks by the data's targets; one of your own is asked for nothing."""
+    facts = entries("method").get(method)
+    return facts is not None and not (facts.get("weights_only") or facts.get("inputs_only"))
+
+
 def stage_settings(stage: str, **given: Any) -> dict[str, Any]:
     """The settings of a stage (`normalization`, `interpolation`, `sharpness`); None stands for the default."""
     said = {key: value for key, value in given.items() if value is not None}

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from onebasin.data import Split
 from onebasin.errors import OnebasinError
+from onebasin.inputs import Inputs, shape_of, shape_text
 from onebasin.machine.matmul import add_product
 from onebasin.matching.cost import units_of
 from onebasin.models.features import AXES, Call, watch
@@ -100,10 +101,11 @@ def correlations(models: Models, spec: Spec, split: Split, batch: int) -> dict[s
         OnebasinError: no images or not the network's, activations that are not numbers, or a group whose units no layer
             takes in or puts out by themselves (the heads of attention).
     """
-    if not len(split) or tuple(split.inputs.shape[1:]) != models.input_shape:
-        have = " x ".join(map(str, split.inputs.shape))
-        want = " x ".join(map(str, models.input_shape))
-        raise OnebasinError(f"activations: the images are {have}, but must be some of {want}; check the data set")
+    if not len(split) or shape_of(split.inputs) != models.input_shape:
+        have, want = shape_text(shape_of(split.inputs)), shape_text(models.input_shape)
+        raise OnebasinError(
+            f"activations: {len(split)} inputs of {have}, but there must be some of {want}; check the data set"
+        )
     roles = _roles(models, spec, split.inputs[:1])
     moments = {group.name: Moments(len(models), group.size, split.inputs.device) for group in spec.groups}
     rounds = -(-len(split) // batch)
@@ -133,7 +135,7 @@ def _seen(call: Call, spec: Spec) -> Iterator[tuple[Group, str, Tensor, Axis]]:
                 yield group, role, tensor, replace(axis, axis=channels)
 
 
-def _roles(models: Models, spec: Spec, images: Tensor) -> dict[str, str]:
+def _roles(models: Models, spec: Spec, images: Inputs) -> dict[str, str]:
     """Whether the activations of a group are seen where layers read its units, or where they are written."""
     found: dict[str, set[str]] = {group.name: set() for group in spec.groups}
 
@@ -151,7 +153,7 @@ def _roles(models: Models, spec: Spec, images: Tensor) -> dict[str, str]:
     return {name: "reads" if "reads" in roles else "writes" for name, roles in found.items()}
 
 
-def _activations(models: Models, model: int, spec: Spec, images: Tensor, roles: Mapping[str, str]) -> dict[str, Tensor]:
+def _activations(models: Models, model: int, spec: Spec, images: Inputs, roles: Mapping[str, str]) -> dict[str, Tensor]:
     """The activations `[n, samples]` float64 of every group's units in one model."""
     parts: dict[str, list[Tensor]] = {}
 

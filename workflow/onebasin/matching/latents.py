@@ -6,6 +6,7 @@ were the identity: with `w (stopgrad(pi(theta)) + t - stopgrad(t))` in the combi
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -14,7 +15,8 @@ from torch.optim.adam import adam
 
 from onebasin.data import Data, Split, batches
 from onebasin.data.augmentation import augment
-from onebasin.models.objective import cross_entropy, forward
+from onebasin.models.objective import objective_named
+from onebasin.models.running import forward, refusing_small_batches
 from onebasin.parameters import Parameters, one
 from onebasin.seeding import child, drawing_from
 from onebasin.symmetry.apply import Elements, act, identity
@@ -66,10 +68,11 @@ def permuted(source: Mapping[str, Tensor], spec: Spec, elements: Mapping[str, Te
 def training_batches(data: Data, settings: Mapping[str, Any], generator: torch.Generator) -> Iterator[Split]:
     """One epoch of the training data as the models were trained on them: in random order, with their augmentation."""
     for chosen in batches(len(data.train), settings["batch"], generator):
-        inputs = data.train.inputs[chosen]
+        batch = data.train.some(chosen)
         if settings.get("augmentation"):
-            inputs = augment(inputs, settings["augmentation"], generator, data.black)
-        yield Split(inputs, data.train.targets[chosen])
+            images = batch.only_input("augmentation")
+            batch = replace(batch, inputs=augment(images, settings["augmentation"], generator, data.black))
+        yield batch
 
 
 def own_dropout(generator: torch.Generator) -> AbstractContextManager[None]:
@@ -79,9 +82,11 @@ def own_dropout(generator: torch.Generator) -> AbstractContextManager[None]:
 
 
 def gradient_at(network: torch.nn.Module, parameters: Parameters, batch: Split) -> Parameters:
-    """The gradient of the batch's mean cross-entropy at `parameters`, the network in training mode."""
+    """The gradient of the batch's mean loss at `parameters`, the network in training mode."""
     here = {name: tensor.detach().requires_grad_() for name, tensor in parameters.items()}
-    loss = cross_entropy(forward(network, here, batch.inputs, training=True), batch.targets)
+    with refusing_small_batches(len(batch)):
+        outputs = forward(network, here, batch.inputs, training=True)
+    loss = objective_named(batch.objective).loss(outputs, batch.targets)
     return dict(zip(here, torch.autograd.grad(loss, list(here.values())), strict=True))
 
 

@@ -1,16 +1,20 @@
 """One search: the random stream that a method draws from, and the artifact of what it found."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from onebasin.data import Data
 from onebasin.models.stack import Models
+from onebasin.networks.copies import copied
 from onebasin.seeding import generator
 from onebasin.symmetry.alignment import Alignment, save_alignment
+from onebasin.symmetry.apply import identity
 from onebasin.symmetry.spec import Spec
 
 Search = Callable[..., Alignment]
+FLOAT32 = 4  # bytes of a number
 
 
 def run_search(
@@ -31,7 +35,20 @@ def run_search(
         seed: the root of an experiment's random streams.
     """
     draws = generator(seed, "search", method, len(models), trial, device=models.device)
-    return search(models, spec, data, settings, draws)
+    if not models.skipped:
+        return search(_widened(models), spec, data, settings, draws)
+    found = search(_widened(models), spec.without(models.skipped), data, settings, draws)
+    # what a search does not see stays as it is
+    return replace(found, elements=identity(spec, len(models), models.device) | found.elements)
+
+
+def _widened(models: Models) -> Models:
+    """The models in float32 at least, as sums of half precision tell units apart badly; no value changes."""
+    narrow = {name for name, t in models.parameters.items() if t.is_floating_point() and t.itemsize < FLOAT32}
+    if not narrow:
+        return models
+    wide = {name: tensor.float() if name in narrow else tensor for name, tensor in models.parameters.items()}
+    return replace(models, parameters=wide, network=copied(models.network).float())
 
 
 def save_found(

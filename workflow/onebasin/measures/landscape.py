@@ -15,7 +15,7 @@ from onebasin.data import Split
 from onebasin.errors import OnebasinError
 from onebasin.measures.run import Run, by_count
 from onebasin.merging.recalibration import Recalibration
-from onebasin.models.objective import measure
+from onebasin.models.running import measure
 from onebasin.models.stack import Models
 from onebasin.parameters import Parameters, mean, one
 from onebasin.progress import track

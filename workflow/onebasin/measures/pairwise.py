@@ -8,7 +8,7 @@ import torch
 
 from onebasin.data import Data
 from onebasin.merging.recalibration import Recalibration
-from onebasin.models.objective import SPLITS, measure_many
+from onebasin.models.running import SPLITS, measure_many
 from onebasin.models.stack import Models
 from onebasin.parameters import lerp
 from onebasin.progress import track

@@ -21,9 +21,11 @@ import torch
 from torch import nn
 
 from onebasin.data import Split
+from onebasin.inputs import in_type_of
 from onebasin.measures.sharpness.hessian import BATCH, hessian_operator, shares
 from onebasin.merging.recalibration import Recalibration
-from onebasin.models.objective import cross_entropy, measure
+from onebasin.models.objective import objective_named
+from onebasin.models.running import measure
 from onebasin.models.stack import Models
 from onebasin.parameters import Parameters, dot, lerp
 from onebasin.progress import track
@@ -38,7 +40,7 @@ def taylor_estimates(
 
     Args:
         permuted: the models after permutation.
-        split: whose mean cross-entropy is meant.
+        split: whose mean loss is meant.
         points: evenly spaced points, of which those between the ends are taken; the midpoint always is.
         recalibrate: measures statistics anew; must not repair.
         batch: images whose graph is held at once.
@@ -75,7 +77,7 @@ def excess_estimate(at_a: tuple[float, float], at_b: tuple[float, float], weight
 def directional_derivatives(
     network: nn.Module, here: Parameters, ends: Sequence[Parameters], split: Split, batch: int = BATCH
 ) -> list[tuple[float, float]]:
-    """Slope g.d and curvature d'H d of the mean cross-entropy at `here`, in the direction d of each of the `ends`.
+    """Slope g.d and curvature d'H d of the mean loss at `here`, in the direction d of each of the `ends`.
 
     The network is in eval mode with the buffers of `here`, and stays as it is. A batch meets all directions before the
     next one, so that its gradient is differentiated once.
@@ -84,9 +86,10 @@ def directional_derivatives(
     network.load_state_dict(here)
     trained = {name: parameter for name, parameter in network.named_parameters() if parameter.requires_grad}
     found = [(0.0, 0.0)] * len(ends)
-    for share, images, labels in shares(split.inputs, split.targets, batch):
-        product = hessian_operator(network, images, labels)
-        loss = cross_entropy(network(images), labels)
+    objective, inputs = objective_named(split.objective), in_type_of(split.only_input("the Taylor estimate"), here)
+    for share, images, labels in shares(inputs, split.targets, batch):
+        product = hessian_operator(network, images, labels, objective)
+        loss = objective.loss(network(images), labels)
         gradient = dict(zip(trained, torch.autograd.grad(loss, list(trained.values())), strict=True))
         for number, end in enumerate(ends):
             direction = {name: end[name] - parameter.detach() for name, parameter in trained.items()}

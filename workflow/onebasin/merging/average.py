@@ -22,7 +22,7 @@ def aligned_models(models: Models, spec: Spec, permutations: Alignment) -> Model
 def merge(models: Models, spec: Spec, permutations: Alignment, recalibrate: Recalibration | None = None) -> Parameters:
     """The average of the models after permuting each, recalibrated if that is given; one model's parameters."""
     permuted = aligned_models(models, spec, permutations)
-    average = mean(permuted.parameters)
+    average = mean(permuted.parameters) | {name: permuted[0][name] for name in models.skipped}
     return recalibrate(average, recalibrate.statistics([*permuted])) if recalibrate else average
 
 

@@ -17,9 +17,10 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from onebasin.data import Split
 from onebasin.errors import OnebasinError
+from onebasin.inputs import Inputs
 from onebasin.merging.training_state import settled, updated_by_training
 from onebasin.models.features import Call, watch
-from onebasin.models.objective import forward
+from onebasin.models.running import forward
 from onebasin.parameters import Parameters
 
 BATCH = 500  # images a forward pass at most; statistics are averages over such batches, as in the recipe
@@ -62,19 +63,19 @@ class Recalibration:
         return recalibrated
 
 
-def batches(inputs: Tensor) -> Sequence[Tensor]:
+def batches(inputs: Inputs) -> Sequence[Inputs]:
     """The inputs in as few batches as `BATCH` allows, evened out: every batch counts the same in the
     averages, and the statistics of a few images that are left over are noise."""
     return inputs.tensor_split(math.ceil(len(inputs) / BATCH))
 
 
-def keeps_statistics(network: nn.Module, parameters: Parameters, example: Tensor) -> bool:
+def keeps_statistics(network: nn.Module, parameters: Parameters, example: Inputs) -> bool:
     """Whether the network has running statistics or other state of training, to be measured anew after averaging."""
     return any(map(_tracks, network.modules())) or bool(updated_by_training(network, parameters, example))
 
 
 @torch.no_grad()
-def recompute(network: nn.Module, parameters: Parameters, images: Sequence[Tensor]) -> Parameters:
+def recompute(network: nn.Module, parameters: Parameters, images: Sequence[Inputs]) -> Parameters:
     """The parameters with all BatchNorm running statistics measured anew, as cumulative averages over the batches.
 
     So is what else training updates (`training_state`).
@@ -110,7 +111,7 @@ def recompute(network: nn.Module, parameters: Parameters, images: Sequence[Tenso
 
 
 @torch.no_grad()
-def output_statistics(network: nn.Module, parameters: Parameters, images: Sequence[Tensor]) -> Statistics:
+def output_statistics(network: nn.Module, parameters: Parameters, images: Sequence[Inputs]) -> Statistics:
     """Mean and standard deviation of every channel of every layer that REPAIR acts on, over all images."""
     sums: dict[str, Tensor] = {}
     layers, heads = _repaired(network)
@@ -146,7 +147,7 @@ def interpolated(parents: Sequence[Statistics], weights: Sequence[float]) -> Sta
 
 
 @torch.no_grad()
-def repair(network: nn.Module, parameters: Parameters, wanted: Statistics, images: Sequence[Tensor]) -> Parameters:
+def repair(network: nn.Module, parameters: Parameters, wanted: Statistics, images: Sequence[Inputs]) -> Parameters:
     """The parameters after every channel was rescaled to have the `wanted` mean and standard deviation.
 
     Layer by layer from the input on, because a layer's statistics depend on the repairs before it.

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from torch.nn.modules.instancenorm import _InstanceNorm
 
 from onebasin.errors import OnebasinError
-from onebasin.models.objective import forward
+from onebasin.inputs import Inputs
+from onebasin.models.running import forward
 from onebasin.parameters import Parameters
 from onebasin.seeding import drawing_from, generator
 
@@ -25,7 +26,7 @@ MOST = 2000  # training passes; a momentum of 0.01 takes 700
 
 @torch.no_grad()
 def updated_by_training(
-    network: nn.Module, parameters: Parameters, inputs: Tensor, known: Collection[str] = ()
+    network: nn.Module, parameters: Parameters, inputs: Inputs, known: Collection[str] = ()
 ) -> list[str]:
     """The names of the buffers of real numbers that a forward pass in training mode changes.
 
@@ -54,7 +55,7 @@ def updated_by_training(
 def settled(
     network: nn.Module,
     parameters: Parameters,
-    images: Sequence[Tensor],
+    images: Sequence[Inputs],
     names: Sequence[str],
     others: Collection[nn.Module] = (),
 ) -> Parameters:
@@ -87,7 +88,7 @@ def settled(
                         layer.momentum = 1 / passes
                     for state in (found, other):
                         forward(network, state, batch, training=training)
-                apart = max(float((found[name] - other[name]).abs().max()) for name in names)
+                apart = max(_apart(found[name], other[name]) for name in names)
                 if not math.isfinite(apart) or apart <= SETTLED:
                     break
     finally:
@@ -99,6 +100,12 @@ def settled(
             f"averaging; give more images, or choose normalization none to keep the average"
         )
     return {name: found[name] if name in names else tensor for name, tensor in parameters.items()}
+
+
+def _apart(one: Tensor, other: Tensor) -> float:
+    """The largest difference. Unit vectors, such as a spectral norm's singular vectors, may differ in sign."""
+    units = one.numel() > 1 and all(abs(float(vector.norm()) - 1) < SETTLED for vector in (one, other))
+    return min(float((one - sign * other).abs().max()) for sign in ((1, -1) if units else (1,)))
 
 
 def _with_own_buffers(network: nn.Module, parameters: Parameters) -> Parameters:

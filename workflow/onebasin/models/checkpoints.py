@@ -6,6 +6,7 @@ their seeds, others by their place in the list.
 """
 
 import difflib
+import fnmatch
 import json
 import logging
 import re
@@ -19,12 +20,15 @@ import torch
 from torch import Tensor, nn
 
 from onebasin.errors import OnebasinError
-from onebasin.models.stack import Models
+from onebasin.inputs import Shape, Type, as_shape, as_type, type_text
+from onebasin.models.stack import Models, initial
 from onebasin.networks.build import new_network
-from onebasin.parameters import Parameters, stacked
+from onebasin.networks.copies import copied
+from onebasin.networks.examples import type_taken
+from onebasin.parameters import Parameters, is_finite, stacked
 from onebasin.storage import artifacts
 from onebasin.storage.digests import of_file, of_tensors
-from onebasin.storage.state_dicts import read_state_dict
+from onebasin.storage.state_dicts import EXTRA, read_state_dict
 
 logger = logging.getLogger(__name__)
 
@@ -49,19 +53,24 @@ class ModelFile:
         return recipe.get("network") if isinstance(recipe, Mapping) else None
 
     @property
-    def input_type(self) -> torch.dtype:
-        """The type of the network's inputs as the file says it: float32 if it says nothing.
+    def input_shape(self) -> Shape | None:
+        """The shape of the network's inputs, if the file says it."""
+        given = self.facts.get("input_shape")
+        return None if given is None else as_shape(given)
+
+    @property
+    def input_type(self) -> Type | None:
+        """The type of the network's inputs: what the file says, or float32 where it says their shape; None if neither.
 
         Raises:
             OnebasinError: there is no such type.
         """
-        name = self.facts.get("input_type", FLOAT)
-        found = getattr(torch, name, None) if isinstance(name, str) else None
-        if not isinstance(found, torch.dtype):
+        name = self.facts.get("input_type", FLOAT if "input_shape" in self.facts else None)
+        if as_type(name) is None and "input_type" in self.facts:
             raise OnebasinError(
                 f"{self.path}: input_type {name} in its header is no type of tensors; {artifacts.REMAKE}"
             )
-        return found
+        return as_type(name)
 
 
 def read_model_file(
@@ -102,19 +111,37 @@ def read_header(path: str | Path) -> dict[str, Any] | None:
 def stack(
     files: Sequence[ModelFile],
     network: nn.Module,
-    input_shape: Sequence[int],
+    input_shape: Shape,
     device: torch.device | str = "cpu",
-    input_type: torch.dtype | None = None,
+    input_type: Type | None = None,
+    skip: Sequence[str] = (),
 ) -> Models:
-    """The files' tensors as a stack of models of one network; the first file says the type of its inputs, if not given.
+    """The files' tensors as a stack of models of one network; the type of its inputs, if not given, is what the first
+    file says or the network takes (`type_taken`).
+
+    Args:
+        skip: patterns (`head.*`) of tensors that all models have as the first one has them (`Models.skipped`).
 
     Raises:
-        OnebasinError: a file's tensors are not the network's (`fitted`).
+        OnebasinError: a file's tensors are not the network's (`fitted`), or no tensor matches a pattern.
     """
-    models = [fitted(file.tensors, network, file.path) for file in files]
+    skipped = _matching(initial(network), skip)
+    models = [fitted(files[0].tensors, network, files[0].path)]
+    kept = {name: models[0][name] for name in skipped}
+    models += [fitted(file.tensors, network, file.path, kept, skip) for file in files[1:]]
     parameters = {name: tensor.to(device) for name, tensor in stacked(models).items()}
-    kind = input_type or files[0].input_type
-    return Models(network.to(device).eval(), parameters, names_of(files), tuple(input_shape), kind)
+    network = network.to(device).eval()
+    kind = input_type or files[0].input_type or type_taken(network, input_shape, device)
+    return Models(network, parameters, names_of(files), input_shape, kind, skipped)
+
+
+def _matching(tensors: Mapping[str, Tensor], patterns: Sequence[str]) -> tuple[str, ...]:
+    """The names that match one of the patterns, each of which has to match one."""
+    for pattern in patterns:
+        if not fnmatch.filter(tensors, pattern):
+            close = ", ".join(difflib.get_close_matches(pattern, tensors, n=3, cutoff=0))
+            raise OnebasinError(f"skip '{pattern}': no tensor of the network is called so; nearest: {close}")
+    return tuple(name for name in tensors if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns))
 
 
 def load_models(
@@ -139,7 +166,7 @@ def load_models(
     for path in paths:
         expected = {} if recipe is None else {"seed": int(Path(path).stem.removeprefix("seed-")), "recipe": recipe}
         files.append(read_model_file(path, "model", ("seed", "input_shape", "classes"), expected))
-    input_shape, classes = tuple(files[0].facts["input_shape"]), files[0].facts["classes"]
+    input_shape, classes = as_shape(files[0].facts["input_shape"]), files[0].facts["classes"]
     # the values drawn here are never used: the files' take their place
     return stack(files, new_network(network_settings, input_shape, classes, "unused"), input_shape, device)
 
@@ -154,25 +181,36 @@ def load_merged(
 
 
 def save_model(
-    path: str | Path, models: Models, model: int, classes: int, recipe: Mapping[str, Any], **facts: Any
+    path: str | Path, models: Models, model: int, classes: int | None, recipe: Mapping[str, Any], **facts: Any
 ) -> None:
     """Write one of the models as a checkpoint (artifact of kind `model`); `recipe` says how it came about."""
-    own = {"seed": models.seeds[model], "input_shape": models.input_shape, "classes": classes, "recipe": recipe}
-    if (kind := str(models.input_type).removeprefix("torch.")) != FLOAT:  # older files say nothing
+    own: dict[str, Any] = {"seed": models.seeds[model], "input_shape": models.input_shape, "classes": classes}
+    own["recipe"] = recipe
+    if (kind := type_text(models.input_type)) != FLOAT:  # older files say nothing
         own["input_type"] = kind
     artifacts.save(path, "model", models[model], **own, **facts)
 
 
-def fitted(tensors: Mapping[str, Tensor], network: nn.Module, path: str | Path) -> Parameters:
+def fitted(
+    tensors: Mapping[str, Tensor],
+    network: nn.Module,
+    path: str | Path,
+    kept: Mapping[str, Tensor] | None = None,
+    skip: Sequence[str] = (),
+) -> Parameters:
     """The tensors as the network holds them. Half precision becomes the network's type, which changes no value.
 
-    What wrappers put around names is taken off, and counters that old files lack are 0, as torch's own loading has it.
+    What wrappers put around names is taken off, and names of old are translated by the modules' own rules of loading.
+
+    Args:
+        kept: tensors that take the place of the file's own, which may have other shapes, or be missing.
+        skip: patterns of the names of what else is left out in the file.
 
     Raises:
         OnebasinError: names, shapes or types are not the network's, or values are not finite (`check_fit`).
     """
-    exact, widened = _in_its_names(tensors, network, path), set()
-    for name, own in network.state_dict().items():
+    exact, widened = _in_its_names(tensors, network, path, kept or {}, skip), set()
+    for name, own in initial(network).items():
         if name in exact and _is_narrower(exact[name].dtype, own.dtype):
             widened.add(f"{exact[name].dtype} to {own.dtype}")
             exact[name] = exact[name].to(own.dtype)
@@ -182,18 +220,24 @@ def fitted(tensors: Mapping[str, Tensor], network: nn.Module, path: str | Path) 
     return exact
 
 
-def _in_its_names(tensors: Mapping[str, Tensor], network: nn.Module, path: str | Path) -> Parameters:
+def _in_its_names(
+    tensors: Mapping[str, Tensor],
+    network: nn.Module,
+    path: str | Path,
+    kept: Mapping[str, Tensor],
+    skip: Sequence[str],
+) -> Parameters:
     """The tensors by the network's names, if all are there: behind a prefix, or within DataParallel's `module.`."""
-    own = network.state_dict()
+    own = initial(network)
     if any("lora_A" in name for name in tensors) and not any("lora_A" in name for name in own):
         raise OnebasinError(f"{path}: a LoRA adapter, not a whole network; merge it into its base and save that")
-    counters = {name for name in own if name.rpartition(".")[2] == COUNTER}
-    needed = [name for name in own if name not in counters]
+    needed = [name for name in own if not name.endswith(COUNTER) and name not in kept]
     found = dict(tensors) if tensors.keys() >= set(needed) else _stripped(tensors, needed, path)
-    absent = sorted(counters - found.keys())
-    if absent and found.keys() >= set(needed):
-        logger.info("%s: has no %s, which is 0 then", path, ", ".join(absent))
-        found |= {name: torch.zeros_like(own[name]) for name in absent}
+    found = {n: t for n, t in found.items() if not any(fnmatch.fnmatchcase(n, pattern) for pattern in skip)} | dict(
+        kept
+    )
+    if not found.keys() >= own.keys():
+        found = _translated(found, network, path)
     _require_one_value(found, network, path)
     return {name: found[name] for name in own if name in found} | found
 
@@ -211,6 +255,23 @@ def _stripped(tensors: Mapping[str, Tensor], needed: Sequence[str], path: str | 
             logger.info("%s: took '%s' off all names%s", path, prefix or "module.", ignored)
             return {n.removeprefix(prefix): tensors[old] for n, old in old_names.items() if n.startswith(prefix)}
     return dict(tensors)
+
+
+def _translated(tensors: Parameters, network: nn.Module, path: str | Path) -> Parameters:
+    """The tensors by the names of today, where the modules' own loading knows the old ones: counters that BatchNorm got
+    later, the factors of a weight norm that has become a parametrization. As they are, if it does not."""
+    loaded = copied(network)
+    try:
+        missing, unexpected = loaded.load_state_dict(dict(tensors), strict=False, assign=True)
+    except Exception:  # shapes, which are told better where they are compared, or a module's own rule
+        return tensors
+    if unexpected or any(not name.endswith(EXTRA) for name in missing):
+        return tensors
+    found = initial(loaded)
+    logger.info(
+        "%s: has no %s; its modules know how to load it", path, ", ".join(sorted(found.keys() - tensors.keys()))
+    )
+    return found
 
 
 def _require_one_value(tensors: Mapping[str, Tensor], network: nn.Module, path: str | Path) -> None:
@@ -236,7 +297,7 @@ def _is_narrower(given: torch.dtype, own: torch.dtype) -> bool:
 
 def check_fit(tensors: Mapping[str, Tensor], network: nn.Module, path: str | Path) -> None:
     """Refuse tensors that are not the network's: other names, shapes or types, or values that are not finite."""
-    expected = network.state_dict()
+    expected = initial(network)
     for name in sorted(expected.keys() | tensors.keys()):
         if name not in tensors:
             close = difflib.get_close_matches(name, tensors, n=3, cutoff=0)
@@ -251,7 +312,7 @@ def check_fit(tensors: Mapping[str, Tensor], network: nn.Module, path: str | Pat
             raise OnebasinError(f"{path}: {name} is {have}, the network's is {want}; give a matching file")
         if tensors[name].dtype != expected[name].dtype:
             raise OnebasinError(f"{path}: {name} is {tensors[name].dtype}, expected {expected[name].dtype}; convert it")
-        if not bool(torch.isfinite(tensors[name]).all()):
+        if not is_finite(tensors[name]):
             raise OnebasinError(f"{path}: {name} holds NaN or infinity; train that model again")
 
 

@@ -13,6 +13,7 @@ from torch.func import functional_call
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
+from onebasin.inputs import Inputs, arguments_of, in_type_of
 from onebasin.machine.matmul import fast_linear
 from onebasin.machine.modes import mode
 from onebasin.parameters import Parameters
@@ -76,15 +77,15 @@ class Call:
         return self.function(self.input, weight, zeros, *self.arguments[3:], **others)
 
 
-def watch(network: nn.Module, parameters: Parameters, inputs: Tensor, see: See) -> Tensor:
+def watch(network: nn.Module, parameters: Parameters, inputs: Inputs, see: See) -> Any:
     """The output of one model in evaluation mode; `see(call)` is called whenever one of its layers has run.
 
     If `see` gives a tensor, the network goes on with that in the place of the layer's output.
     """
+    arguments, named = arguments_of(in_type_of(inputs, parameters))
     # the watch is the innermost, as a fast product is no call of `F.linear` any more
     with mode(network, training=False), fast_linear(), _Watch(parameters, see):
-        output: Tensor = functional_call(network, parameters, (inputs,), tie_weights=False)
-    return output
+        return functional_call(network, parameters, arguments, named, tie_weights=False)
 
 
 class _Watch(TorchFunctionMode):

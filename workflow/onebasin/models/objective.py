@@ -1,95 +1,171 @@
-"""Running one model, and the objective: mean cross-entropy in nats, accuracy as a fraction of one.
+"""What a network is judged by: a loss, and which answers are right. Nothing else knows it.
 
-Logits are `[n, classes]` for targets `[n]`, or `[n, classes, positions]` for targets `[n, positions]`, as torch has it;
-means are then over samples and positions. Nothing else knows how a network is judged.
+The data say which objective is theirs (`Split.objective`). Two are built in; a function of one's own,
+`package.module:callable`, is `(outputs, targets) -> loss`, the mean over the samples, or `-> (loss, accuracy)`.
 """
 
-import math
-from collections.abc import Collection, Iterable
+from collections.abc import Callable
+from functools import cache
+from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.func import functional_call
+from torch import Tensor
 from torch.nn import functional as F
 
-from onebasin.data import Split
 from onebasin.errors import OnebasinError
-from onebasin.machine.matmul import fast_linear
-from onebasin.machine.modes import mode
-from onebasin.parameters import Parameters
+from onebasin.registry import resolve
 
-SPLITS = ("train", "test")
-# Input values a forward pass: 170 images of CIFAR-10's shape, whose activations caches hold. ResNet20 x0.5 took 1.8
-# times as long for all images at once. No result depends on it beyond rounding.
-VALUES = 2**19
-TOKENS = 2**13  # the same for tokens, each of which becomes a vector
+NAN = float("nan")
 
 
-def forward(
-    network: nn.Module, parameters: Parameters, inputs: Tensor, *, training: bool | Collection[nn.Module] = False
-) -> Tensor:
-    """Logits of the network with the given parameters.
+class Objective:
+    """How outputs are judged. Outputs are what the network returns: a tensor, or tensors in dictionaries and tuples."""
 
-    Args:
-        training: whether the network is in training mode, or which of its modules are; it is left as it was. Layers
-            that then draw random numbers draw from torch's global generator (`seeding.drawing_from`).
+    def loss(self, outputs: Any, targets: Tensor) -> Tensor:
+        """The mean loss over the samples, which gradients are taken of.
+
+        Raises:
+            OnebasinError: the outputs are not of such targets.
+        """
+        raise NotImplementedError
+
+    def __call__(self, outputs: Any, targets: Tensor) -> Tensor:
+        """The mean loss."""
+        return self.loss(outputs, targets)
+
+    def right(self, outputs: Any, targets: Tensor) -> Tensor:
+        """How many samples are told right; NaN where nothing is right or wrong."""
+        return torch.full((), NAN, device=targets.device)
+
+    def predictions(self, outputs: Any) -> Any:
+        """Of outputs, what `score` and `ensemble` go on with."""
+        return outputs
+
+    def score(self, predictions: Any, targets: Tensor) -> tuple[float, float]:
+        """Loss and accuracy of a whole split, in float64; the accuracy is NaN where nothing is right or wrong."""
+        raise NotImplementedError
+
+    def ensemble(self, members: list[Any]) -> Any:
+        """The predictions of several models taken together; None where nobody says how to."""
+        return None
+
+
+class CrossEntropy(Objective):
+    """Mean cross-entropy in nats, accuracy as a fraction of one; an ensemble averages probabilities.
+
+    Logits are `[n, classes]` for targets `[n]`, or `[n, classes, positions ...]` for targets `[n, positions ...]`, as
+    torch has it; means are then over samples and positions.
     """
-    with mode(network, training), fast_linear():
-        return functional_call(network, parameters, (inputs,), tie_weights=False)  # tied names bring one value each
+
+    def loss(self, outputs: Any, targets: Tensor) -> Tensor:
+        """The mean cross-entropy."""
+        return F.cross_entropy(*_rows(outputs, targets))
+
+    def right(self, outputs: Any, targets: Tensor) -> Tensor:
+        """How many samples are told right; one with positions counts by the fraction of them that are."""
+        hits = outputs.argmax(dim=1) == targets
+        return hits.sum() if hits.dim() == 1 else hits.flatten(1).float().mean(dim=1).sum()
+
+    def predictions(self, outputs: Any) -> Tensor:
+        """Log-probabilities, shaped as the logits are."""
+        return F.log_softmax(_logits(outputs), dim=1)
+
+    def score(self, predictions: Any, targets: Tensor) -> tuple[float, float]:
+        """The mean negative log-likelihood, summed in float64, and the accuracy."""
+        loss = F.nll_loss(*_rows(predictions.double(), targets))
+        return float(loss), float((predictions.argmax(dim=1) == targets).double().mean())
+
+    def ensemble(self, members: list[Any]) -> Tensor:
+        """The log of the mean probabilities."""
+        return torch.stack(members).double().exp().mean(dim=0).log()
 
 
-@torch.no_grad()
-def logits(network: nn.Module, parameters: Parameters, split: Split) -> Tensor:
-    """Logits of one model on a whole split."""
-    values = VALUES if split.inputs.is_floating_point() else TOKENS
-    size = max(1, values // math.prod(split.inputs.shape[1:]))
-    return torch.cat([forward(network, parameters, inputs) for inputs in split.inputs.split(size)])
+class MeanSquaredError(Objective):
+    """The mean over all numbers of (output - target)^2, in the square of the targets' unit.
+
+    Outputs and targets are tensors of one shape; an ensemble averages outputs.
+    """
+
+    def loss(self, outputs: Any, targets: Tensor) -> Tensor:
+        """The mean squared error."""
+        have = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
+        if have != tuple(targets.shape):
+            raise OnebasinError(
+                f"the network gives outputs {have} for targets {tuple(targets.shape)}; a mean squared error is between "
+                f"equal shapes"
+            )
+        return F.mse_loss(outputs, targets.to(outputs.dtype))
+
+    def score(self, predictions: Any, targets: Tensor) -> tuple[float, float]:
+        """The mean squared error, summed in float64."""
+        return float(self.loss(predictions.double() if isinstance(predictions, Tensor) else predictions, targets)), NAN
+
+    def ensemble(self, members: list[Any]) -> Tensor:
+        """The mean outputs."""
+        return torch.stack(members).double().mean(dim=0)
 
 
-def log_probabilities(network: nn.Module, parameters: Parameters, split: Split) -> Tensor:
-    """Log-probabilities of one model on a whole split, shaped as its logits are."""
-    return F.log_softmax(logits(network, parameters, split), dim=1)
+class Own(Objective):
+    """A function of the user's as an objective."""
+
+    def __init__(self, name: str, function: Callable[[Any, Tensor], Any]) -> None:
+        self._name, self._function = name, function
+
+    def loss(self, outputs: Any, targets: Tensor) -> Tensor:
+        """What the function says."""
+        return self._judge(outputs, targets)[0]
+
+    def right(self, outputs: Any, targets: Tensor) -> Tensor:
+        """Its accuracy times the number of samples."""
+        return self._judge(outputs, targets)[1] * len(targets)
+
+    def score(self, predictions: Any, targets: Tensor) -> tuple[float, float]:
+        """What the function says of a whole split."""
+        loss, accuracy = self._judge(predictions, targets)
+        return float(loss), float(accuracy)
+
+    def _judge(self, outputs: Any, targets: Tensor) -> tuple[Tensor, Tensor]:
+        try:
+            found = self._function(outputs, targets)
+        except Exception as error:  # the user's function may fail in any way
+            line = (str(error).splitlines() or [""])[0]
+            raise OnebasinError(f"objective {self._name}: {type(error).__name__}: {line}") from error
+        loss, accuracy = found if isinstance(found, tuple) and len(found) == 2 else (found, NAN)
+        if not isinstance(loss, Tensor) or loss.dim():
+            shape = list(loss.shape) if isinstance(loss, Tensor) else type(loss).__name__
+            raise OnebasinError(f"objective {self._name}: gave {shape}; return the mean loss, a tensor of one number")
+        return loss, torch.as_tensor(accuracy, device=loss.device)
 
 
-def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
-    """The mean cross-entropy, which gradients are taken of.
+cross_entropy, mean_squared_error = CrossEntropy(), MeanSquaredError()
+
+
+@cache
+def objective_named(name: str | Callable[..., Any]) -> Objective:
+    """The objective called `name`: a built-in one, or a function (or `Objective`) of one's own, which may be given as
+    it is.
 
     Raises:
-        OnebasinError: the logits are not of such targets.
+        OnebasinError: there is no such objective.
     """
-    return F.cross_entropy(*_rows(logits, targets))
+    found = resolve("objective", name) if isinstance(name, str) else name
+    return found if isinstance(found, Objective) else Own(getattr(found, "__name__", str(name)), found)
 
 
-def right(logits: Tensor, targets: Tensor) -> Tensor:
-    """How many samples are told right; one with positions counts by the fraction of them that are."""
-    hits = logits.argmax(dim=1) == targets
-    return hits.sum() if hits.dim() == 1 else hits.flatten(1).float().mean(dim=1).sum()
-
-
-def measure(network: nn.Module, parameters: Parameters, split: Split) -> tuple[float, float]:
-    """Loss and accuracy of one model on a split."""
-    return score(log_probabilities(network, parameters, split), split.targets)
-
-
-def score(log_probabilities: Tensor, targets: Tensor) -> tuple[float, float]:
-    """Loss (mean negative log-likelihood, summed in float64) and accuracy of predictions, shaped as logits are."""
-    loss = F.nll_loss(*_rows(log_probabilities.double(), targets))
-    accuracy = (log_probabilities.argmax(dim=1) == targets).double().mean()
-    return float(loss), float(accuracy)
-
-
-def measure_many(network: nn.Module, many: Iterable[Parameters], split: Split) -> list[tuple[float, float]]:
-    """Loss and accuracy of several models on one split.
-
-    One after the other: every product is large enough to fill the machine, and a batched product over a stack took
-    2.5 times as long for eleven MLPs of width 512 on a CPU.
-    """
-    return [measure(network, parameters, split) for parameters in many]
+def _logits(outputs: Any) -> Tensor:
+    if not isinstance(outputs, Tensor) or outputs.dim() < 2:
+        have = list(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
+        raise OnebasinError(
+            f"the network gives {have}, not logits [n, classes]; wrap it in a module that does, or give an objective "
+            f"that takes this"
+        )
+    return outputs
 
 
 def _rows(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     """Logits `[m, classes]` and targets `[m]`, a row a position: on a GPU torch's loss is deterministic only so."""
-    if logits.dim() < 2 or (len(logits), *logits.shape[2:]) != tuple(targets.shape):
+    logits = _logits(logits)
+    if (len(logits), *logits.shape[2:]) != tuple(targets.shape):
         have, want = (tuple(tensor.shape) for tensor in (logits, targets))
         raise OnebasinError(
             f"the network gives logits {have} for targets {want}; they have to be [n, classes] for targets [n], or "

@@ -6,19 +6,23 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
+from onebasin.inputs import Inputs, Shape, Type
+from onebasin.networks.examples import example_for
 from onebasin.parameters import Parameters, one, some
 
 
 @dataclass(frozen=True)
 class Models:
-    """N models: `network` gives the function of an input `[n, *input_shape]` of type `input_type` (int64:
-    tokens), `parameters` the values `[N, ...]`, `seeds` their names."""
+    """N models: `network` gives the function of an input `[n, *input_shape]` of type `input_type` (int64: tokens; both
+    are dictionaries where there are several inputs), `parameters` the values `[N, ...]`, `seeds` their names.
+    `skipped` are tensors that all have as the first model has them, such as heads for other classes."""
 
     network: nn.Module
     parameters: Parameters
     seeds: tuple[int, ...]
-    input_shape: tuple[int, ...]
-    input_type: torch.dtype = torch.float32
+    input_shape: Shape
+    input_type: Type = torch.float32
+    skipped: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.seeds)
@@ -41,8 +45,8 @@ class Models:
         return next(iter(self.parameters.values())).device
 
     @property
-    def example_input(self) -> Tensor:
-        """A batch of two inputs that the network takes (`example_for`)."""
+    def example_input(self) -> Inputs:
+        """A batch of two that the network takes (`example_for`)."""
         return example_for(self.network, self.input_shape, self.input_type, self.device)
 
     def first(self, count: int) -> "Models":
@@ -55,20 +59,7 @@ class Models:
         return replace(self, parameters=some(self.parameters, models), seeds=seeds)
 
 
-def example_for(
-    network: nn.Module, input_shape: Sequence[int], input_type: torch.dtype, device: torch.device | str
-) -> Tensor:
-    """A batch of two inputs: zeros, or tokens in turn, as many different ones as each embedding of the network has.
-
-    A proof that something leaves the function as it is wants different tokens (`symmetry.check` draws from these).
-    """
-    zeros = torch.zeros(2, *input_shape, dtype=input_type, device=device)
-    known = [layer.num_embeddings for layer in network.modules() if isinstance(layer, nn.Embedding)]
-    if input_type.is_floating_point or not known:
-        return zeros
-    return torch.arange(zeros.numel(), dtype=input_type, device=device).remainder_(min(known)).view_as(zeros)
-
-
 def initial(network: nn.Module) -> Parameters:
-    """The parameters that the network object itself holds (detached)."""
-    return {name: tensor.detach() for name, tensor in network.state_dict().items()}
+    """The parameters and buffers that the network object itself holds (detached). Extra state that is no tensor belongs
+    to the object and is not among them."""
+    return {name: value.detach() for name, value in network.state_dict().items() if isinstance(value, Tensor)}

@@ -8,13 +8,12 @@ from torch import nn
 
 from onebasin import seeding
 from onebasin.errors import OnebasinError
+from onebasin.inputs import Shape
 from onebasin.machine.channels_last import prefer_channels_last
 from onebasin.registry import resolve
 
 
-def new_network(
-    settings: Mapping[str, Any], input_shape: tuple[int, ...], classes: int | None, *key: int | str
-) -> nn.Module:
+def new_network(settings: Mapping[str, Any], input_shape: Shape, classes: int | None, *key: int | str) -> nn.Module:
     """The network named by `settings["name"]`, made with the other settings as arguments.
 
     A builder returns a module from inputs `[n, *input_shape]` to logits `[n, classes]`, or `[n, classes, positions]`
@@ -26,16 +25,16 @@ def new_network(
 
     Raises:
         OnebasinError: there is no such network, it cannot be built, what it returns is no `nn.Module`, or it asks for
-            the number of classes, which is None, and has no default of its own.
+            the number of classes, which is None or 0, and has no default of its own.
     """
     arguments = dict(settings)
     name = arguments.pop("name")
     try:
         builder = resolve("network", name)
         taken = inspect.signature(builder).parameters
-        if classes is None and "classes" in taken and taken["classes"].default is inspect.Parameter.empty:
+        if not classes and "classes" in taken and taken["classes"].default is inspect.Parameter.empty:
             raise OnebasinError(f"network {name} has to know the number of classes; give it, or the data")
-        known = {"input_shape": input_shape} | ({} if classes is None else {"classes": classes})
+        known = {"input_shape": input_shape} | ({"classes": classes} if classes else {})
         with seeding.global_rng(*key):
             network = builder(**{word: value for word, value in known.items() if word in taken}, **arguments)
     except OnebasinError:
@@ -45,5 +44,6 @@ def new_network(
         raise OnebasinError(f"network {name} cannot be built: {type(error).__name__}: {line}") from error
     if not isinstance(network, nn.Module):
         raise OnebasinError(f"network {name} is a {type(network).__name__}; its callable has to return an nn.Module")
-    prefer_channels_last(network, input_shape)
+    if isinstance(input_shape, tuple):
+        prefer_channels_last(network, input_shape)
     return network

@@ -1,18 +1,19 @@
 """A network from whatever names it: text with its settings, settings as in the configuration, or the module itself."""
 
-import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from torch import nn
 
 from onebasin.config.settings import network_settings, parse_named
+from onebasin.inputs import Shape
 from onebasin.networks.build import new_network
+from onebasin.networks.copies import copied
 
 Network = nn.Module | Mapping[str, Any] | str
 
 
-def make_network(network: Network, input_shape: Sequence[int], classes: int | None = None) -> nn.Module:
+def make_network(network: Network, input_shape: Shape, classes: int | None = None) -> nn.Module:
     """The network for inputs `[n, *input_shape]`; its initial values are drawn from a stream of their own.
 
     Args:
@@ -24,6 +25,6 @@ def make_network(network: Network, input_shape: Sequence[int], classes: int | No
         OnebasinError: there is no such network or setting, it cannot be built, or the number of classes is missing.
     """
     if isinstance(network, nn.Module):
-        return copy.deepcopy(network)
+        return copied(network)
     name, given = parse_named(network) if isinstance(network, str) else (network["name"], network)
-    return new_network(network_settings(name, given), tuple(input_shape), classes, "unused")
+    return new_network(network_settings(name, given), input_shape, classes, "unused")

@@ -17,7 +17,7 @@ from typing import Any
 
 from onebasin.errors import OnebasinError
 
-KINDS = ("data", "network", "method", "measure", "figure", "effect")
+KINDS = ("data", "network", "objective", "method", "measure", "figure", "effect")
 VARIABLE = "ONEBASIN_REGISTRY"  # the user's own files for the processes that a run starts
 
 Entry = dict[str, Any]

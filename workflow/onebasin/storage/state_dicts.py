@@ -25,6 +25,7 @@ logger = logging.getLogger(__name__)
 
 # keys under which training programs keep the network's tensors, the likeliest first
 WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "params", "student", "module")
+EXTRA = "_extra_state"  # the end of the name of what a module keeps beside parameters and buffers, of any type
 INDEX = ".index.json"  # the end of the name of a list of shards
 PREFIXES = ("module.", "_orig_mod.")  # what DataParallel and torch.compile put before every name
 PYTORCH_BEGINNINGS = (b"PK", b"\x80\x02", b"\x80\x03")  # a zip archive, and the pickle of PyTorch before 1.6
@@ -136,6 +137,10 @@ def _listed(content: Any) -> str:
 def _tensors(content: Any, path: Path) -> dict[str, Tensor]:
     if not isinstance(content, Mapping):
         raise OnebasinError(f"{path}: holds a {type(content).__name__}, not a state dict; save network.state_dict()")
+    extra = [name for name, value in content.items() if str(name).endswith(EXTRA) and not isinstance(value, Tensor)]
+    if extra:
+        logger.warning("%s: left out %s, which are no tensors; the network keeps its own", path, ", ".join(extra))
+        content = {name: value for name, value in content.items() if name not in extra}
     for name, value in content.items():
         if not isinstance(name, str) or not isinstance(value, Tensor):
             kind = type(value).__name__

@@ -24,6 +24,11 @@ class Alignment:
     def __len__(self) -> int:
         return len(next(iter(self.elements.values())))
 
+    @property
+    def indices(self) -> Elements:
+        """The elements, as permutations call theirs: new unit i of model k is its old unit `indices[group][k, i]`."""
+        return self.elements
+
     def first(self, count: int) -> "Alignment":
         """That of the first `count` models, which is the answer for them where models are searched one by one."""
         return Alignment({name: element[:count] for name, element in self.elements.items()}, self.work)

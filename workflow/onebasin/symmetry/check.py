@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -12,13 +13,14 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from onebasin.errors import OnebasinError
+from onebasin.inputs import Inputs, arguments_of, map_inputs
+from onebasin.networks.copies import copy_sharing_tensors, tensors_in
 from onebasin.parameters import Parameters
 from onebasin.seeding import global_rng
 from onebasin.symmetry.apply import act
 from onebasin.symmetry.kinds import kind_of
 from onebasin.symmetry.memory import remembered
 from onebasin.symmetry.spec import Group, Spec
-from onebasin.symmetry.tracing.graph import copy_sharing_tensors, tensors_in
 
 logger = logging.getLogger(__name__)
 
@@ -26,8 +28,26 @@ TOLERANCE = 1e-9  # relative, in float64: rounding stays orders of magnitude bel
 FLOAT32 = 1e-5  # of networks that compute in float32 on their way: 100 times its rounding, and still far below
 
 
-def check(module: nn.Module, spec: Spec, example_input: Tensor, generator: torch.Generator) -> float:
-    """The largest relative change of the outputs, in float64, when all groups are permuted at random.
+@dataclass(frozen=True)
+class Proof:
+    """The largest relative change of the outputs, and what it was held to (`TOLERANCE` or `FLOAT32`)."""
+
+    change: float
+    tolerance: float
+
+    @property
+    def precision(self) -> str:
+        """In what the network computed."""
+        return "float64" if self.tolerance == TOLERANCE else "float32, which the network casts to on its way"
+
+
+def check(module: nn.Module, spec: Spec, example_input: Inputs, generator: torch.Generator) -> float:
+    """The largest relative change of the outputs when all groups are permuted at random (`prove`)."""
+    return prove(module, spec, example_input, generator).change
+
+
+def prove(module: nn.Module, spec: Spec, example_input: Inputs, generator: torch.Generator) -> Proof:
+    """Permute all groups at random, in float64, and see that the outputs stay.
 
     The network runs in evaluation mode, and once more with its batch norms in training mode if it has any. Its
     parameters and buffers get noise, its inputs are random: where they are all alike, permuting would prove nothing.
@@ -40,10 +60,27 @@ def check(module: nn.Module, spec: Spec, example_input: Tensor, generator: torch
             message names the group and the tensors it moves.
     """
     _check_axes(module, spec)
+    try:
+        return _prove(module, spec, example_input, generator, torch.float64)
+    except _OtherTypeError as not_in_float64:
+        logger.info("%s; checked in float32", not_in_float64)
+        try:
+            return _prove(module, spec, example_input, generator, torch.float32)
+        except _OtherTypeError:
+            raise not_in_float64 from None
+
+
+class _OtherTypeError(OnebasinError):
+    """The network does not run on numbers of a type."""
+
+
+def _prove(
+    module: nn.Module, spec: Spec, example_input: Inputs, generator: torch.Generator, kind: torch.dtype
+) -> Proof:
     network = copy_sharing_tensors(module, training=False)
-    state = _noisy_state(module, generator)
-    inputs = _random_input(example_input, generator)
-    place = remembered(module, state, lambda copied, parameters: _outputs(copied, parameters, inputs))
+    state = {name: _in(kind, tensor) for name, tensor in _noisy_state(module, generator).items()}
+    inputs = map_inputs(lambda example: _in(kind, _random_input(example, generator)), example_input)
+    place = remembered(module, state, lambda copied, parameters: _outputs(copied, parameters, inputs, kind))
     if place is not None:
         raise OnebasinError(
             f"{type(module).__name__} remembers between calls: {place} keeps what was computed of one model's "
@@ -55,17 +92,17 @@ def check(module: nn.Module, spec: Spec, example_input: Tensor, generator: torch
         elements = {
             group.name: kind_of(group).telling(group.size, generator).to(inputs.device) for group in part.groups
         }
-        return _outputs(network, act(state, part, elements), inputs)
+        return _outputs(network, act(state, part, elements), inputs, kind)
 
-    largest = 0.0
+    largest, allowed = 0.0, TOLERANCE
     for training in (False, True) if norms else (False,):
         for norm in norms:
             norm.training = training
         with Float32() as narrow:
-            before = _outputs(network, state, inputs)
+            before = _outputs(network, state, inputs, kind)
         difference = _difference(before, permuted(spec))
         tolerance = FLOAT32 if narrow.seen else TOLERANCE
-        if TOLERANCE < difference <= tolerance:
+        if tolerance > allowed:
             name = type(network).__name__
             logger.info("%s computes in float32 on its way; checked to %.0e, not %.0e", name, tolerance, TOLERANCE)
         if not difference <= tolerance:
@@ -75,8 +112,8 @@ def check(module: nn.Module, spec: Spec, example_input: Tensor, generator: torch
                 f"permuting changes the function{' in training mode' * training} (by {difference:.1e} of its size): "
                 + "; ".join(f"group {group.name} ({_tensors(group)})" for group in culprits or spec.groups)
             )
-        largest = max(largest, difference)
-    return largest
+        largest, allowed = max(largest, difference), max(allowed, tolerance)
+    return Proof(largest, allowed)
 
 
 class Float32(TorchDispatchMode):
@@ -151,26 +188,31 @@ def _random_input(example: Tensor, generator: torch.Generator) -> Tensor:
     return example.flatten()[choice.to(example.device)]
 
 
-def _outputs(network: nn.Module, state: Mapping[str, Tensor], inputs: Tensor) -> list[Tensor]:
+def _outputs(network: nn.Module, state: Mapping[str, Tensor], inputs: Inputs, kind: torch.dtype) -> list[Tensor]:
     """What the network returns, as a list of tensors; its state is left as it is."""
     own = {name: tensor.clone() for name, tensor in state.items()}  # training mode writes into buffers
+    arguments, named = arguments_of(inputs)
     try:
-        with torch.no_grad(), _float64(), global_rng("check"):
-            outputs = tensors_in(functional_call(network, own, (inputs,), tie_weights=False))
+        with torch.no_grad(), _making(kind), global_rng("check"):
+            outputs = tensors_in(functional_call(network, own, arguments, named, tie_weights=False))
     except RuntimeError as error:
-        reason = f"it does not run in float64 ({str(error).splitlines()[0]})"
-        raise OnebasinError(f"{type(network).__name__} cannot be checked: {reason}") from error
+        reason = f"it does not run in {str(kind).removeprefix('torch.')} ({str(error).splitlines()[0]})"
+        raise _OtherTypeError(f"{type(network).__name__} cannot be checked: {reason}") from error
     if not outputs or any(bool(tensor.isnan().any()) for tensor in outputs):
         fault = "NaN for random parameters and inputs" if outputs else "no tensor, nor dictionaries or tuples of them"
         raise OnebasinError(f"{type(network).__name__} cannot be checked: it returns {fault}")
     return [tensor.double() for tensor in outputs]
 
 
+def _in(kind: torch.dtype, tensor: Tensor) -> Tensor:
+    return tensor.to(kind) if tensor.dtype == torch.float64 else tensor
+
+
 @contextmanager
-def _float64() -> Iterator[None]:
-    """What the network makes on its way is in float64, too."""
+def _making(kind: torch.dtype) -> Iterator[None]:
+    """What the network makes on its way is of this type, too."""
     before = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64)
+    torch.set_default_dtype(kind)
     try:
         yield
     finally:

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from onebasin.networks.copies import copy_sharing_tensors, tensors_in
 from onebasin.parameters import Parameters
-from onebasin.symmetry.tracing.graph import copy_sharing_tensors, tensors_in
 
 Run = Callable[[nn.Module, Parameters], list[Tensor]]
 """(network, parameters) -> its outputs."""

@@ -1,8 +1,8 @@
 """What may be moved: groups of tensor axes on which one element acts together."""
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -78,6 +78,14 @@ class Spec:
     def axes_of(self, tensor: str) -> dict[int, Parts]:
         """The permuted axes of a tensor, and who acts on their parts."""
         return self._axes.get(tensor, {})
+
+    def without(self, tensors: Collection[str]) -> "Spec":
+        """The groups as far as they act on other tensors than these, those that act on nothing else left out."""
+        groups = [
+            replace(group, axes=tuple(axis for axis in group.axes if axis.tensor not in tensors))
+            for group in self.groups
+        ]
+        return Spec(tuple(group for group in groups if group.axes), self.fixed)
 
     def neighbours(self, group: Group) -> set[str]:
         """Names of the groups whose permutations enter the matching problem of `group`: those on other axes of its

@@ -6,6 +6,7 @@ trained as if it were alone: its bits do not depend on the company.
 
 import copy
 import logging
+import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,13 +15,16 @@ from typing import Any
 import pandas as pd
 import torch
 from torch import Tensor
+from torch.utils import _pytree as pytree
 
 from onebasin.data import Data, batches
 from onebasin.data.augmentation import augment
 from onebasin.errors import OnebasinError
+from onebasin.inputs import Inputs, arguments_of
 from onebasin.machine.devices import autocast
 from onebasin.machine.matmul import fast_linear
-from onebasin.models.objective import cross_entropy, measure, right
+from onebasin.models.objective import objective_named
+from onebasin.models.running import measure, refusing_small_batches
 from onebasin.models.stack import Models, initial
 from onebasin.networks.build import new_network
 from onebasin.parameters import Parameters, stacked
@@ -107,6 +111,7 @@ class _Run:
             for place in dict.fromkeys([torch.device("cpu"), self.device])
         }
         self.streams |= self._dropout
+        self._objective = objective_named(data.objective)
         self.history: list[tuple[float, ...]] = []
         self.best: tuple[float, Parameters] | None = None
         if settings.get("select") == "validation":
@@ -130,27 +135,32 @@ class _Run:
                     group["lr"] = rate
                 total += self._step(self.data.train.inputs[chosen], self.data.train.targets[chosen])
         loss, accuracy = (total / len(self.data.train)).tolist()
-        if not torch.isfinite(total).all():
+        if not math.isfinite(loss):
             raise OnebasinError(
                 f"training: the loss of seed {self.seed} is not finite in epoch {self.epoch + 1}; lower training.lr"
             )
         self.history.append((self.seed, self.epoch + 1, lr, loss, accuracy, *self._validate()))
 
-    def _step(self, inputs: Tensor, targets: Tensor) -> Tensor:
+    def _step(self, inputs: Inputs, targets: Tensor) -> Tensor:
         """One optimiser step; the sum of the losses and the number of right answers `[2]` before it.
 
         The network is in training mode from its making on, and holds its parameters itself, as `torch.compile` wants.
         """
         if self.settings.get("augmentation"):
+            assert isinstance(inputs, Tensor)  # `black` refuses what is no image
             inputs = augment(inputs, self.settings["augmentation"], self.streams["augmentation"], self.data.black)
-        with autocast(self.device, self.settings.get("precision", "float32")), fast_linear():
-            logits = self._forward(inputs)
-        loss = cross_entropy(logits.float(), targets)
+        arguments, named = arguments_of(inputs)
+        small = refusing_small_batches(len(targets))
+        with small, autocast(self.device, self.settings.get("precision", "float32")), fast_linear():
+            outputs = self._forward(*arguments, **named)
+        outputs = pytree.tree_map(lambda part: part.float() if part.dtype == torch.bfloat16 else part, outputs)
+        loss = self._objective.loss(outputs, targets)
         self.optimizer.zero_grad()
         loss.backward()
         clip(self.network, self.settings)
         self.optimizer.step()
-        return torch.stack([loss.detach() * len(targets), right(logits.detach(), targets)])
+        with torch.no_grad():
+            return torch.stack([loss.detach() * len(targets), self._objective.right(outputs, targets)])
 
     def _validate(self) -> tuple[float, float]:
         if self.data.validation is None:

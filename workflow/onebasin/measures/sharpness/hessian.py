@@ -1,4 +1,4 @@
-"""Products of the Hessian of a network's mean cross-entropy with vectors, and what it takes to compute them.
+"""Products of the Hessian of a network's mean loss with vectors, and what it takes to compute them.
 
 A split is taken in batches of consecutive images, weighted by their sizes, so that only one batch's graph is in memory.
 No Hessian is ever formed.
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from onebasin.machine.matmul import fast_linear
 from onebasin.machine.modes import mode
-from onebasin.models.objective import cross_entropy
+from onebasin.models.objective import Objective, cross_entropy
 from onebasin.parameters import Parameters, combine
 
 BATCH = 2048
@@ -20,7 +20,12 @@ BATCH = 2048
 
 
 def hessian_vector_product(
-    network: nn.Module, images: Tensor, labels: Tensor, vector: Parameters, batch: int = BATCH
+    network: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    vector: Parameters,
+    batch: int = BATCH,
+    objective: Objective = cross_entropy,
 ) -> Parameters:
     """Compute H v for one vector; for several on one batch, `hessian_operator` is faster.
 
@@ -39,10 +44,12 @@ def hessian_vector_product(
         ValueError: no images, a batch size below 1, or no trainable parameter.
     """
     parts = shares(images, labels, batch)
-    return combine((share, hessian_operator(network, *some)(vector)) for share, *some in parts)
+    return combine((share, hessian_operator(network, x, y, objective)(vector)) for share, x, y in parts)
 
 
-def hessian_operator(network: nn.Module, images: Tensor, labels: Tensor) -> Callable[[Parameters], Parameters]:
+def hessian_operator(
+    network: nn.Module, images: Tensor, labels: Tensor, objective: Objective = cross_entropy
+) -> Callable[[Parameters], Parameters]:
     """Return the function v -> H v on one batch; the graph of the gradient is built once and lives as long as it does.
 
     Reverse mode over this kept graph is the fastest way measured on a CPU. An MLP 64-512-512-512-10 on 360 images, one
@@ -54,7 +61,7 @@ def hessian_operator(network: nn.Module, images: Tensor, labels: Tensor) -> Call
     """
     parameters = trainable(network)
     with evaluating(network):
-        loss = cross_entropy(network(images), labels)
+        loss = objective.loss(network(images), labels)
         gradient = torch.autograd.grad(loss, list(parameters.values()), create_graph=True)
 
     def product(vector: Parameters) -> Parameters:

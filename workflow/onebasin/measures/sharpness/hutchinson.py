@@ -27,7 +27,7 @@ from onebasin.measures.sharpness.hessian import (
     shares,
     trainable,
 )
-from onebasin.models.objective import cross_entropy
+from onebasin.models.objective import Objective, cross_entropy
 from onebasin.parameters import dot
 
 
@@ -55,6 +55,7 @@ def hessian_trace(
     probes: int,
     key: tuple[int | str, ...],
     batch: int = BATCH,
+    objective: Objective = cross_entropy,
 ) -> Estimate:
     """Estimate tr(H) with Rademacher probes, by PyHessian.
 
@@ -74,7 +75,7 @@ def hessian_trace(
     _require_probes(probes)
     # PyHessian stops once change / (mean + 1e-6) < tol. A negative running mean makes that ratio negative, hence below
     # a tol of 0 as well, and would bias the estimate downwards; nothing is below minus infinity.
-    with _pyhessian(network, images, labels, batch) as hessian, seeding.global_rng(*key):
+    with _pyhessian(network, images, labels, batch, objective) as hessian, seeding.global_rng(*key):
         return _estimate(hessian.trace(maxIter=probes, tol=-math.inf))
 
 
@@ -85,6 +86,7 @@ def scaled_hessian_trace(
     probes: int,
     generator: torch.Generator,
     batch: int = BATCH,
+    objective: Objective = cross_entropy,
 ) -> Estimate:
     """Estimate sum_i H_ii theta_i^2 with probes z * |theta|, z Rademacher.
 
@@ -98,7 +100,7 @@ def scaled_hessian_trace(
     # times. To draw the probes again for each batch is far cheaper than to build the graph again for each probe.
     for share, some_images, some_labels in shares(images, labels, batch):
         generator.set_state(start)
-        product = hessian_operator(network, some_images, some_labels)
+        product = hessian_operator(network, some_images, some_labels, objective)
         for draw in range(probes):
             probe = {name: _rademacher(size, generator).mul_(size) for name, size in magnitudes.items()}
             draws[draw] += share * dot(probe, product(probe), dtype=None)
@@ -113,6 +115,7 @@ def top_eigenvalue(
     batch: int = BATCH,
     max_iterations: int = 200,
     tolerance: float = 1e-4,
+    objective: Objective = cross_entropy,
 ) -> Eigenvalue:
     """Find the eigenvalue of H that is largest in magnitude, by PyHessian's power iteration from a normal vector.
 
@@ -134,27 +137,29 @@ def top_eigenvalue(
     """
     # If the second eigenvalue is r times the first, the error shrinks by r^2 an iteration, so stopping at a relative
     # change t leaves an error of about t r^2 / (1 - r^2): 1e-4 is good for three digits up to r = 0.95.
-    with _pyhessian(network, images, labels, batch) as hessian, seeding.global_rng(*key):
+    with _pyhessian(network, images, labels, batch, objective) as hessian, seeding.global_rng(*key):
         _, vectors = hessian.eigenvalues(maxIter=max_iterations, tol=tolerance, top_n=1)
     vector = dict(zip(trainable(network), vectors[0], strict=True))
     norm = math.sqrt(dot(vector, vector, dtype=None))
     unit = {name: part / norm for name, part in vector.items()} if norm > 0 else vector
-    image = hessian_vector_product(network, images, labels, unit, batch)
+    image = hessian_vector_product(network, images, labels, unit, batch, objective)
     value = dot(unit, image, dtype=None)
     rest = {name: part - value * unit[name] for name, part in image.items()}
     return Eigenvalue(value, math.sqrt(dot(rest, rest, dtype=None)))
 
 
 @contextmanager
-def _pyhessian(network: nn.Module, images: Tensor, labels: Tensor, batch: int) -> Iterator[pyhessian.hessian]:
-    """PyHessian's object for the mean cross-entropy over the split; the network is put back afterwards."""
+def _pyhessian(
+    network: nn.Module, images: Tensor, labels: Tensor, batch: int, objective: Objective
+) -> Iterator[pyhessian.hessian]:
+    """PyHessian's object for the mean loss over the split; the network is put back afterwards."""
     batches = [(some_images, some_labels) for _, some_images, some_labels in shares(images, labels, batch)]
     data = {"data": batches[0]} if len(batches) == 1 else {"dataloader": batches}
     trainable(network)
     with evaluating(network), warnings.catch_warnings():
         # It warns of the cycle parameter -> grad -> graph -> parameter, which `evaluating` breaks.
         warnings.filterwarnings("ignore", message=r"Using backward\(\) with create_graph=True", category=UserWarning)
-        hessian = pyhessian.hessian(network, cross_entropy, cuda=images.is_cuda, **data)
+        hessian = pyhessian.hessian(network, objective, cuda=images.is_cuda, **data)
         try:
             yield hessian
         finally:

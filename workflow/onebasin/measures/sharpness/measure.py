@@ -9,14 +9,17 @@ from typing import Any
 
 import pandas as pd
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from onebasin import seeding
 from onebasin.data import Split
+from onebasin.data.types import CROSS_ENTROPY
+from onebasin.inputs import in_type_of
 from onebasin.measures.run import Run, by_count, one_below_the_other
 from onebasin.measures.sharpness.gauss_newton import hessian_diagonal
 from onebasin.measures.sharpness.hutchinson import Estimate, hessian_trace, scaled_hessian_trace, top_eigenvalue
 from onebasin.measures.sharpness.piecewise_linear import NotPiecewiseLinearError, PiecewiseLinear, piecewise_linear
+from onebasin.models.objective import objective_named
 from onebasin.parameters import Parameters
 
 logger = logging.getLogger(__name__)
@@ -40,16 +43,23 @@ class Sharpness:
 
         Args:
             network: gives the function; its own parameters do not matter and stay as they are.
-            split: the images and labels whose mean cross-entropy is meant.
+            split: the images and labels whose mean loss is meant.
             probes: number of draws per estimated trace.
+
+        Raises:
+            OnebasinError: the network has several inputs.
         """
         self.network, self.split, self.probes = network, split, probes
-        self.batch = max(2, min(len(split), VALUES // math.prod(split.inputs.shape[1:])))
+        self.objective = objective_named(split.objective)
+        images = split.only_input("sharpness")
+        self.batch = max(2, min(len(split), VALUES // math.prod(images.shape[1:])))
         self.graph: PiecewiseLinear | None = None
         self.reason: str | None = None
-        example = torch.zeros(self.batch, *split.inputs.shape[1:], device=split.inputs.device)
+        example = torch.zeros(self.batch, *images.shape[1:], device=images.device)
         try:
-            self.graph = piecewise_linear(network, example.to(split.inputs.dtype))
+            if split.objective != CROSS_ENTROPY:
+                raise NotPiecewiseLinearError(f"the objective is {split.objective}, not {CROSS_ENTROPY}")
+            self.graph = piecewise_linear(network, example.to(images.dtype))
         except NotPiecewiseLinearError as why:
             self.reason = str(why)
             logger.info("traces are estimated, as the network is not known to be piecewise linear: %s", why)
@@ -67,26 +77,30 @@ class Sharpness:
         """
         here = copy.deepcopy(self.network)
         here.load_state_dict(parameters)
-        images, labels = self.split.inputs, self.split.targets
+        images = self._images(parameters)
+        labels, objective = self.split.targets, self.objective
         layers = self._by_layer(parameters)
         if self.graph is None:
             generator = seeding.generator(*key, "scaled_trace", device=labels.device)
             estimates = {
-                "trace": hessian_trace(here, images, labels, self.probes, (*key, "trace")),
-                "scaled_trace": scaled_hessian_trace(here, images, labels, self.probes, generator),
+                "trace": hessian_trace(here, images, labels, self.probes, (*key, "trace"), objective=objective),
+                "scaled_trace": scaled_hessian_trace(here, images, labels, self.probes, generator, objective=objective),
             }
         else:
             sums = layers.groupby("estimator", sort=False)["value"].sum()
             estimates = {name: Estimate(float(sums.get(name, 0.0)), 0.0, 0) for name in ("trace", "scaled_trace")}
-        eigenvalue = top_eigenvalue(here, images, labels, (*key, "top_eigenvalue"))
+        eigenvalue = top_eigenvalue(here, images, labels, (*key, "top_eigenvalue"), objective=objective)
         traces = [{"estimator": name, **asdict(estimate)} for name, estimate in estimates.items()]
         return pd.DataFrame(traces), pd.DataFrame([asdict(eigenvalue)]), layers
+
+    def _images(self, parameters: Parameters) -> Tensor:
+        return in_type_of(self.split.only_input("sharpness"), parameters)
 
     def _by_layer(self, parameters: Parameters) -> pd.DataFrame:
         """The exact traces by layer: sums of H_ii, and of H_ii theta_i^2, over a module's own parameters."""
         rows: dict[tuple[str, str], float] = {}
         if self.graph is not None:
-            diagonal = hessian_diagonal(self.graph, parameters, self.split.inputs, self.batch)
+            diagonal = hessian_diagonal(self.graph, parameters, self._images(parameters), self.batch)
             for name, entries in diagonal.items():
                 layer, exact = name.rpartition(".")[0], entries.double()
                 scaled = exact * parameters[name].double() ** 2

@@ -4,7 +4,6 @@
 there are others, the graph is broken down to those of core ATen and rid of what changes tensors in place.
 """
 
-import copy
 import functools
 import gc
 import io
@@ -12,52 +11,37 @@ import logging
 import operator
 import traceback
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.export import ExportedProgram
 from torch.fx import Node
 
 from onebasin.errors import OnebasinError
+from onebasin.inputs import Inputs, arguments_of
+from onebasin.networks.copies import copy_sharing_tensors
 from onebasin.symmetry.tracing.operations import is_elementwise, rule_of
 
 
-def capture(module: nn.Module, example_input: Tensor, training: bool) -> ExportedProgram:
+def capture(module: nn.Module, example_input: Inputs, training: bool) -> ExportedProgram:
     """The graph of the module in training or in evaluation mode, whatever mode it is in; the module is left as it is.
 
     Raises:
         OnebasinError: it does not run on the example, or the values that it computes decide which way it goes.
     """
+    arguments, named = arguments_of(example_input)
     try:
         module = copy_sharing_tensors(module, training)
         with _quiet(), _uncollected(), torch.random.fork_rng(devices=[]):
-            program = torch.export.export(module, (example_input,), strict=False)
+            program = torch.export.export(module, arguments, named, strict=False)
             return program if _all_known(program) else program.run_decompositions(dict(_broken_down()))
     except Exception as error:
         mode = "training" if training else "evaluation"
         raise OnebasinError(f"{type(module).__name__} cannot be traced in {mode} mode: {_fault(error)}") from error
-
-
-def copy_sharing_tensors(module: nn.Module, training: bool) -> nn.Module:
-    """A copy of the module's structure in training or in evaluation mode, with the same tensors in it: what the forward
-    pass does to the object does not show in the original."""
-    tensors = [tensor for part in module.modules() for tensor in tensors_in(vars(part))]
-    copied = copy.deepcopy(module, {id(tensor): tensor for tensor in tensors})
-    for part in copied.modules():
-        part.training = training  # and not `part.train()`, which may be the user's and do anything
-    return copied
-
-
-def tensors_in(value: Any) -> list[Tensor]:
-    """A tensor, or those of dictionaries, lists and tuples, as deep as they go."""
-    if isinstance(value, Tensor):
-        return [value]
-    parts = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ()
-    return [tensor for part in parts for tensor in tensors_in(part)]
 
 
 def name_of(node: Node) -> str:

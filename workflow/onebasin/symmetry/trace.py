@@ -18,6 +18,7 @@ from torch.export.graph_signature import InputKind, InputSpec, OutputKind
 from torch.fx import Node
 
 from onebasin.errors import OnebasinError
+from onebasin.inputs import Inputs
 from onebasin.symmetry.spec import Axis, Fixed, Group, Spec
 from onebasin.symmetry.tracing.call import Axes, Call
 from onebasin.symmetry.tracing.constants import alike_everywhere
@@ -29,7 +30,7 @@ State = dict[str, Axes]
 """The layouts of parameters and buffers by their names in the state dict; those of tied ones are one object."""
 
 
-def trace(module: nn.Module, example_input: Tensor) -> Spec:
+def trace(module: nn.Module, example_input: Inputs) -> Spec:
     """The permutation groups of a network, and which axes stay as they are, with the reason.
 
     It fails closed: an axis is fixed unless its permutation is known to leave the function unchanged.
