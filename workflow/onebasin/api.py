@@ -28,7 +28,6 @@ from onebasin.config.settings import (
 )
 from onebasin.data import Data, make_data
 from onebasin.data import load_data as load_saved_data
-from onebasin.data.types import CROSS_ENTROPY
 from onebasin.errors import OnebasinError
 from onebasin.inputs import Inputs, Type, as_shape, shape_text, type_text
 from onebasin.matching.search import run_search
@@ -44,7 +43,7 @@ from onebasin.networks.copies import copied
 from onebasin.networks.examples import example_for, type_taken
 from onebasin.networks.named import Network, make_network
 from onebasin.parameters import Parameters
-from onebasin.registry import entries, resolve
+from onebasin.registry import CROSS_ENTROPY, entries, resolve
 from onebasin.seeding import generator
 from onebasin.symmetry.alignment import Alignment, check_elements
 from onebasin.symmetry.check import check as check_spec

@@ -168,6 +168,11 @@ def varied(wildcards):
     return STUDIES[wildcards.subject].varied if wildcards.subject in STUDIES else {}
 
 
+def objective(wildcards):
+    """What the networks of an experiment or study are judged by."""
+    return EXPERIMENTS[next(iter(varied(wildcards)), wildcards.subject)].objective
+
+
 def flagless(files, subject):
     """The files of a rule as targets, for one of its subjects."""
     return [str(file).format(subject=subject) for file in files]

@@ -64,6 +64,7 @@ for end, names, figures in alike(
             mem_mb=700,
         params:
             tables={name: FIGURES[name]["tables"] for name in figures},
+            objective=objective,
             varied=varied,
             code=code("figures.py", *[FIGURES[name]["function"] for name in figures]),
         script:

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from onebasin.figures.style import save
+from onebasin.figures.style import save, without_nats
 from onebasin.machine.jobs import job
-from onebasin.registry import resolve
+from onebasin.registry import CROSS_ENTROPY, resolve
 from onebasin.tables.collect import read_csv
 
 params = snakemake.params
@@ -14,5 +14,7 @@ with job(snakemake.log[0]):
     places = iter(snakemake.output)
     for name, needed in params.tables.items():
         figure = resolve("figure", name)({table: tables[table] for table in needed})
+        if params.objective != CROSS_ENTROPY:
+            figure = without_nats(figure)
         for path in (next(places), next(places)):  # PDF and PNG
             save(figure, path)

@@ -58,7 +58,7 @@ def command(
     from onebasin.command.opening import open_models
     from onebasin.command.texts import barrier_table
     from onebasin.figures.interpolation import interpolation
-    from onebasin.figures.style import save
+    from onebasin.figures.style import save, without_nats
     from onebasin.storage.files import write_frame
 
     opened = open_models(files, **opening, at_least=2)
@@ -75,6 +75,7 @@ def command(
     frames = {name: pd.concat(parts) for name, parts in tables.items()}
     for name, frame in frames.items():
         write_frame(frame, output / f"{name}.csv")
-    save(interpolation(frames), output / "interpolation.png")
+    figure = interpolation(frames)
+    save(figure if opened.unit else without_nats(figure), output / "interpolation.png")
     told = barrier_table(frames["pairwise"], opened.unit)
     click.echo(f"{output}: interpolation.csv, pairwise.csv, interpolation.png\n{told}")

@@ -11,12 +11,12 @@ from onebasin import api
 from onebasin.command.options import UNJUDGED, read_inputs
 from onebasin.config.schema import default_of
 from onebasin.data import Data
-from onebasin.data.types import CROSS_ENTROPY
 from onebasin.errors import OnebasinError
 from onebasin.machine.devices import device_named
 from onebasin.machine.jobs import prepare_torch
 from onebasin.models.checkpoints import ModelFile, check_identities, identities, read_model_file
 from onebasin.models.stack import Models
+from onebasin.registry import CROSS_ENTROPY
 from onebasin.storage import artifacts
 from onebasin.storage.digests import of_tensors
 from onebasin.symmetry.alignment import Alignment, load_alignment

@@ -12,7 +12,7 @@ from onebasin.config.explain import explain
 from onebasin.config.schema import complete
 from onebasin.config.study import Study, expand
 from onebasin.errors import OnebasinError
-from onebasin.registry import entries, function_of, use
+from onebasin.registry import CROSS_ENTROPY, entries, function_of, use
 
 PLACE = ("root", "download")  # settings of data that are downloaded: where they are, and whether they may be
 
@@ -110,9 +110,14 @@ class Experiment:
         return {"network": self["network"], "training": self["training"], "data": self.data, "root": self["seed"]}
 
     @property
+    def objective(self) -> str:
+        """What its networks are judged by."""
+        return str(self["data"].get("objective", CROSS_ENTROPY))
+
+    @property
     def functions(self) -> list[str]:
         """Where the network is built, and what it is judged by, as `package.module:callable`."""
-        return [self.function_of("network"), function_of("objective", self["data"].get("objective", "cross_entropy"))]
+        return [self.function_of("network"), function_of("objective", self.objective)]
 
     def function_of(self, kind: str, method: str | None = None) -> str:
         """Where the experiment's `data`, `network` or one of its methods is, as `package.module:callable`."""

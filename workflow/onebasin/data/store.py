@@ -8,9 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from onebasin.data.types import CROSS_ENTROPY, Data, Split
+from onebasin.data.types import Data, Split
 from onebasin.errors import OnebasinError
 from onebasin.inputs import Inputs, Named
+from onebasin.registry import CROSS_ENTROPY
 from onebasin.storage import artifacts
 
 OF_IMAGES, OF_OTHERS = ("images", "labels"), ("inputs", "targets")

@@ -14,11 +14,11 @@ from torch import Tensor
 
 from onebasin.errors import OnebasinError
 from onebasin.inputs import Inputs, Named, Shape, Type, map_inputs, shape_of, shape_text, tensors_of, type_of
+from onebasin.registry import CROSS_ENTROPY
 
 # What images of natural colours are normalised with: mean and standard deviation of ImageNet's pixels, per channel.
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
-CROSS_ENTROPY = "cross_entropy"  # the objective that goes without saying
 IMAGES = 4  # axes of a batch of images `[n, c, h, w]`
 
 

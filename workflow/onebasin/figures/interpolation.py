@@ -4,6 +4,8 @@ from matplotlib.figure import Figure
 
 from onebasin.figures import style
 
+UNITS = {"loss": "nats", "accuracy": "%"}
+
 
 @style.paper_style
 def interpolation(tables: style.Tables) -> Figure:
@@ -16,12 +18,14 @@ def interpolation(tables: style.Tables) -> Figure:
     # weights that went through arithmetic or text must still fall together
     table = table.assign(weight_b=table["weight_b"].round(6), accuracy=100 * table["accuracy"])
     every = max(1, (len(table["weight_b"].unique()) - 1) // 4)
-    figure, axes = style.new_figure(1, 2, height=2.6, sharex=True)
-    for panel, quantity, unit in zip(axes, ("loss", "accuracy"), ("nats", "%"), strict=True):
+    told = {quantity: unit for quantity, unit in UNITS.items() if table[quantity].notna().any()}
+    figure, axes = style.new_figure(1, len(told), height=2.6, sharex=True)
+    for panel, (quantity, unit) in zip(axes, told.items(), strict=True):
         style.method_lines(panel, table, "weight_b", quantity, markevery=every)
         panel.set(xlabel=f"weight of model $b$ ($N$ = {count})", ylabel=f"{split} {quantity} ({unit})")
         panel.set_xlim(-0.02, 1.02)
     style.positive_axis(axes[0], table["loss"])
-    style.accuracy_axis(axes[1], table["accuracy"])
+    if "accuracy" in told:
+        style.accuracy_axis(axes[1], table["accuracy"])
     style.legend_above(figure, style.method_handles(style.methods_in(table)))
     return figure

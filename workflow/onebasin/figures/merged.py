@@ -21,7 +21,8 @@ def merged(tables: style.Tables) -> Figure:
     Lines are means over trials, bands one standard deviation.
     """
     table = style.needed(tables, "merged")
-    panels = [(quantity, split) for quantity in UNITS for split in style.splits_in(table)]
+    told = [quantity for quantity in UNITS if table[quantity].notna().any()]
+    panels = [(quantity, split) for quantity in told for split in style.splits_in(table)]
     rows = len(panels) // 2
     figure, axes = style.new_figure(rows, 2, height=0.4 + 1.95 * rows)
     for panel, (quantity, split) in zip(axes, panels, strict=True):

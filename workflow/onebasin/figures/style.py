@@ -24,6 +24,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from matplotlib.text import Text
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, SymmetricalLogLocator
 
 from onebasin.errors import OnebasinError
@@ -235,6 +236,14 @@ def colour_bar(figure: Figure, axes: Sequence[Axes], colours: ScalarMappable, la
     bar.set_label(label)
     bar.outline.set_linewidth(0.6)
     log_ticks(bar.ax.yaxis, *colours.get_clim())
+
+
+def without_nats(figure: Figure) -> Figure:
+    """The figure without that unit: losses by another objective than the cross-entropy are in units of its own."""
+    for text in figure.findobj(Text):
+        assert isinstance(text, Text)
+        text.set_text(text.get_text().replace(" (nats)", "").replace(" nats", ""))
+    return figure
 
 
 def save(figure: Figure, path: str | Path) -> None:

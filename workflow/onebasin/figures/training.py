@@ -8,6 +8,7 @@ from matplotlib.lines import Line2D
 
 from onebasin.figures import style
 
+UNITS = {"loss": (1, "nats"), "accuracy": (100, "%")}
 SPLITS: dict[str, tuple[str, Any]] = {"train": ("0.55", "-"), "validation": ("0.1", "--")}  # colour and line
 
 
@@ -19,8 +20,9 @@ def training(tables: style.Tables) -> Figure:
     """
     table = style.needed(tables, "history")
     splits = {name: look for name, look in SPLITS.items() if table[f"{name}_loss"].notna().any()}
-    figure, axes = style.new_figure(1, 2, height=2.6, sharex=True)
-    for panel, quantity, unit, scale in zip(axes, ("loss", "accuracy"), ("nats", "%"), (1, 100), strict=True):
+    told = {quantity: unit for quantity, unit in UNITS.items() if table[f"train_{quantity}"].notna().any()}
+    figure, axes = style.new_figure(1, len(told), height=2.6, sharex=True)
+    for panel, (quantity, (scale, unit)) in zip(axes, told.items(), strict=True):
         for name, (colour, line) in splits.items():
             shown = table.assign(value=scale * table[f"{name}_{quantity}"])
             one = table["epoch"].nunique() == 1
@@ -31,7 +33,8 @@ def training(tables: style.Tables) -> Figure:
         panel.set(xlabel="epoch", ylabel=f"{quantity} ({unit})")
     columns = {q: [f"{name}_{q}" for name in splits] for q in ("loss", "accuracy")}
     style.positive_axis(axes[0], table[columns["loss"]].to_numpy().ravel())
-    style.accuracy_axis(axes[1], 100 * table[columns["accuracy"]].to_numpy().ravel())
+    if "accuracy" in told:
+        style.accuracy_axis(axes[1], 100 * table[columns["accuracy"]].to_numpy().ravel())
     handles = [Line2D([], [], color=colour, linestyle=line, label=name) for name, (colour, line) in splits.items()]
     style.legend_above(figure, handles)
     return figure

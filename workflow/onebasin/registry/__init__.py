@@ -18,6 +18,7 @@ from typing import Any
 from onebasin.errors import OnebasinError
 
 KINDS = ("data", "network", "objective", "method", "measure", "figure", "effect")
+CROSS_ENTROPY = "cross_entropy"  # the objective that goes without saying
 VARIABLE = "ONEBASIN_REGISTRY"  # the user's own files for the processes that a run starts
 
 Entry = dict[str, Any]

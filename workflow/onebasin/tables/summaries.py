@@ -174,6 +174,8 @@ def _cells(section: pd.DataFrame, record: Table, quantities: list[str]) -> pd.Da
     rows = pd.MultiIndex.from_frame(section[keys].drop_duplicates())
     columns = {}
     for quantity in quantities:
+        if len(quantities) > 1 and section[f"{quantity}_mean"].isna().all():
+            continue  # what the experiment's objective does not say, such as an accuracy
         for label in labels:
             part = section[section[side_by_side] == label] if side_by_side else section
             numbers = zip(part[f"{quantity}_mean"], part[f"{quantity}_sd"], strict=True)

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from onebasin import seeding
 from onebasin.data import Split
-from onebasin.data.types import CROSS_ENTROPY
 from onebasin.inputs import in_type_of
 from onebasin.measures.run import Run, by_count, one_below_the_other
 from onebasin.measures.sharpness.gauss_newton import hessian_diagonal
@@ -21,6 +20,7 @@ from onebasin.measures.sharpness.hutchinson import Estimate, hessian_trace, scal
 from onebasin.measures.sharpness.piecewise_linear import NotPiecewiseLinearError, PiecewiseLinear, piecewise_linear
 from onebasin.models.objective import objective_named
 from onebasin.parameters import Parameters
+from onebasin.registry import CROSS_ENTROPY
 
 logger = logging.getLogger(__name__)
 
