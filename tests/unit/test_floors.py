@@ -10,7 +10,7 @@ import onebasin
 LIBRARY = Path(onebasin.__file__).parent
 FLOORS = [  # from the ground up; rooms of one floor do not know each other
     {"errors", "seeding", "progress", "parameters"},
-    {"storage", "machine"},
+    {"inputs", "storage", "machine"},
     {"registry"},
     {"config"},
     {"data", "networks"},

@@ -29,7 +29,7 @@ from onebasin.config.settings import (
 from onebasin.data import Data, make_data
 from onebasin.data import load_data as load_saved_data
 from onebasin.errors import OnebasinError
-from onebasin.inputs import Inputs, Type, as_shape, shape_text, type_text
+from onebasin.inputs import Inputs, Type, as_shape, in_type_of, shape_text, type_text
 from onebasin.matching.search import run_search
 from onebasin.measures.merged import evaluate_merged
 from onebasin.measures.pairwise import interpolation_curves, pairwise_barriers
@@ -38,7 +38,7 @@ from onebasin.merging.recalibration import Recalibration, keeps_statistics
 from onebasin.models.checkpoints import ModelFile, read_model_file, stack
 from onebasin.models.objective import objective_named
 from onebasin.models.running import forward
-from onebasin.models.stack import Models, initial
+from onebasin.models.stack import Models, initial, require_alike
 from onebasin.networks.copies import copied
 from onebasin.networks.examples import example_for, type_taken
 from onebasin.networks.named import Network, make_network
@@ -105,7 +105,13 @@ def stack_models(networks: Sequence[nn.Module], input_shape: AnyShape, input_typ
     """
     if not networks:
         raise OnebasinError("no models; give at least one module")
+    if wrong := [type(network).__name__ for network in networks if not isinstance(network, nn.Module)]:
+        raise OnebasinError(f"models are nn.Modules, not {wrong[0]}; load files with load_models")
+    networks = [network.module if isinstance(network, nn.DataParallel) else network for network in networks]
+    require_alike(networks)
     files = [ModelFile(Path(f"model {number}"), initial(network)) for number, network in enumerate(networks)]
+    if not files[0].tensors:
+        raise OnebasinError(f"{type(networks[0]).__name__} has no parameters, so there is nothing to merge")
     device = next(iter(files[0].tensors.values())).device
     return stack(files, copied(networks[0]), as_shape(input_shape), device, input_type)
 
@@ -163,17 +169,21 @@ def check(network: nn.Module, spec: Spec, input_shape: AnyShape, input_type: Typ
     return check_spec(network, spec, example(network, input_shape, input_type), generator("symmetries"))
 
 
-def symmetries(models: Models) -> Spec:
+def symmetries(models: Models, data: Data | None = None) -> Spec:
     """What may be permuted in the network of the models: traced, and proven by `check`.
+
+    Args:
+        data: what example inputs are taken from, where they are no plain numbers but tokens or masks.
 
     Raises:
         OnebasinError: the network cannot be traced, its function is not preserved, or nothing in it may be permuted.
     """
-    spec = trace(models.network, models.input_shape, models.input_type)
+    inputs = models.example_input if data is None else in_type_of(data.example(), models[0])
+    spec = trace_module(models.network, inputs)
     if not spec.groups:
         reasons = "; ".join(sorted({fixed.reason for fixed in spec.fixed}))
         raise OnebasinError(f"nothing in this network may be permuted ({reasons}); `onebasin trace` says why, by axis")
-    check(models.network, spec, models.input_shape, models.input_type)
+    check_spec(models.network, spec, inputs, generator("symmetries"))
     return spec
 
 
@@ -340,6 +350,8 @@ def count_classes(models: Models) -> int | None:
 
 def check_inputs(models: Models, data: Data) -> None:
     """Refuse data whose inputs the network does not take, or that are unsound; nothing is asked of their targets."""
+    if not isinstance(data, Data):
+        raise OnebasinError(f"data: a {type(data).__name__}; load_data gives Data, and so does onebasin.data.Data(...)")
     if data.input_fault is not None:
         raise OnebasinError(data.input_fault)
     if data.input_shape != models.input_shape:
@@ -375,7 +387,7 @@ def check_data(models: Models, data: Data) -> None:
 
 
 def _judged(data: Data, objective: Any) -> Data:
-    return data if objective is None else data.judged_by(objective)
+    return data if objective is None or not isinstance(data, Data) else data.judged_by(objective)
 
 
 def _outputs(models: Models, inputs: Inputs) -> Any:

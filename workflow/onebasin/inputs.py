@@ -10,6 +10,8 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+from onebasin.errors import OnebasinError
+
 Shape = tuple[int, ...] | dict[str, tuple[int, ...]]
 Type = torch.dtype | dict[str, torch.dtype]
 
@@ -76,10 +78,21 @@ def type_of(inputs: Inputs) -> Type:
 
 
 def as_shape(given: Sequence[int] | Mapping[str, Sequence[int]]) -> Shape:
-    """A shape, from whatever names one: lists, as files hold them, too."""
+    """A shape, from whatever names one: lists, as files hold them, too.
+
+    Raises:
+        OnebasinError: it is none.
+    """
     if isinstance(given, Mapping):
-        return {name: tuple(sizes) for name, sizes in given.items()}
-    return tuple(given)
+        return {name: _sizes(sizes) for name, sizes in given.items()}
+    return _sizes(given)
+
+
+def _sizes(given: Any) -> tuple[int, ...]:
+    sizes = tuple(given) if isinstance(given, Sequence) and not isinstance(given, str) else (given,)
+    if all(type(size) is int and size > 0 for size in sizes):
+        return sizes
+    raise OnebasinError(f"input shape {given!r}: no shape; give the sizes of one input, as in (3, 32, 32)")
 
 
 def type_text(kind: Type) -> str | dict[str, str]:

@@ -36,7 +36,7 @@ class Opened:
     @cached_property
     def spec(self) -> Spec:
         """What may be permuted, proven."""
-        return api.symmetries(self.models)
+        return api.symmetries(self.models, self.data)
 
     @property
     def unit(self) -> str:

@@ -55,6 +55,8 @@ class Split:
 
     def input_fault(self, name: str) -> str | None:
         """What is wrong with inputs that are not finite, or not as many as the targets; None if nothing."""
+        if not len(self):
+            return f"data: there are no {name} samples; give some"
         for tensor in tensors_of(self.inputs):
             if len(tensor) != len(self.targets):
                 return f"data: {len(tensor)} {name} inputs for {len(self.targets)} targets; give each input its target"

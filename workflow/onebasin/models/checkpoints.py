@@ -18,6 +18,7 @@ from typing import Any
 import safetensors
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.prune import BasePruningMethod
 
 from onebasin.errors import OnebasinError
 from onebasin.inputs import Shape, Type, as_shape, as_type, type_text
@@ -125,6 +126,12 @@ def stack(
     Raises:
         OnebasinError: a file's tensors are not the network's (`fitted`), or no tensor matches a pattern.
     """
+    for name, part in network.named_modules():
+        if any(isinstance(hook, BasePruningMethod) for hook in part._forward_pre_hooks.values()):
+            raise OnebasinError(
+                f"{name} is pruned by a mask, and an average of masked weights is not one of weights and masks; make "
+                f"it permanent (torch.nn.utils.prune.remove)"
+            )
     skipped = _matching(initial(network), skip)
     models = [fitted(files[0].tensors, network, files[0].path)]
     kept = {name: models[0][name] for name in skipped}

@@ -5,7 +5,7 @@ calls it. What is computed between layers (nonlinearities, sums, poolings) is se
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor, nn
@@ -52,6 +52,10 @@ class Call:
     output: Tensor
     arguments: tuple[Any, ...]
     named_arguments: Mapping[str, Any]
+
+    def kept(self) -> "Call":
+        """The same with copies of what the network may overwrite."""
+        return replace(self, input=self.input.clone(), output=self.output.clone())
 
     @property
     def layer(self) -> str:

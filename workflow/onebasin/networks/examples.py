@@ -52,7 +52,10 @@ def _runs(network: nn.Module, shape: Shape, kind: Type, device: torch.device | s
 
 
 def _require_one(network: nn.Module) -> None:
-    parameters = inspect.signature(network.forward).parameters
+    try:
+        parameters = inspect.signature(network.forward).parameters
+    except ValueError:  # it is no function of Python
+        return
     needed = [
         name
         for name, parameter in parameters.items()

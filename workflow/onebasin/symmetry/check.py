@@ -106,6 +106,11 @@ def _prove(
             name = type(network).__name__
             logger.info("%s computes in float32 on its way; checked to %.0e, not %.0e", name, tolerance, TOLERANCE)
         if not difference <= tolerance:
+            if _differ(before, _outputs(network, state, inputs, kind, "another")):
+                raise OnebasinError(
+                    f"{type(network).__name__} cannot be checked: it draws random numbers in evaluation mode, so that "
+                    f"it gives other outputs at every call; let it draw while it trains alone"
+                )
             alone = [(group, _difference(before, permuted(Spec((group,))))) for group in spec.groups]
             culprits = [group for group, change in alone if not change <= tolerance]
             raise OnebasinError(
@@ -188,12 +193,14 @@ def _random_input(example: Tensor, generator: torch.Generator) -> Tensor:
     return example.flatten()[choice.to(example.device)]
 
 
-def _outputs(network: nn.Module, state: Mapping[str, Tensor], inputs: Inputs, kind: torch.dtype) -> list[Tensor]:
+def _outputs(
+    network: nn.Module, state: Mapping[str, Tensor], inputs: Inputs, kind: torch.dtype, draw: str = "check"
+) -> list[Tensor]:
     """What the network returns, as a list of tensors; its state is left as it is."""
     own = {name: tensor.clone() for name, tensor in state.items()}  # training mode writes into buffers
     arguments, named = arguments_of(inputs)
     try:
-        with torch.no_grad(), _making(kind), global_rng("check"):
+        with torch.no_grad(), _making(kind), global_rng(draw):
             outputs = tensors_in(functional_call(network, own, arguments, named, tie_weights=False))
     except RuntimeError as error:
         reason = f"it does not run in {str(kind).removeprefix('torch.')} ({str(error).splitlines()[0]})"
@@ -226,6 +233,10 @@ def _difference(before: list[Tensor], after: list[Tensor]) -> float:
         size = torch.where(old.isfinite(), old, 0.0).abs().max().clamp_min(torch.finfo(torch.float64).tiny)
         changes.append(float(torch.where(new == old, 0.0, (new - old).abs()).max() / size))
     return max(changes)
+
+
+def _differ(one: list[Tensor], other: list[Tensor]) -> bool:
+    return not all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
 
 
 def _tensors(group: Group) -> str:
