@@ -107,7 +107,10 @@ class Experiment:
         """
         if self.checkpoints:
             return {"network": self["network"], "data": self.data}
-        return {"network": self["network"], "training": self["training"], "data": self.data, "root": self["seed"]}
+        training = dict(self["training"])
+        if "spawn" in training:  # who shares a beginning follows from how many models a trial has
+            training["spawn"] = {**training["spawn"], "models": self.largest}
+        return {"network": self["network"], "training": training, "data": self.data, "root": self["seed"]}
 
     @property
     def objective(self) -> str:
@@ -319,6 +322,15 @@ def _check(experiment: Experiment) -> None:
             f"config: {where}.counts: {len(experiment.trials)} trials of {experiment.largest} need {need} {kind}; "
             f"{where}.{place} has {have}; add {kind}, or lower counts or trials"
         )
+    if experiment.settings.get("training", {}).get("spawn", {}).get("epochs"):
+        for trial in experiment.trials:
+            seeds = experiment.models_of(trial)
+            first = seeds[0] - seeds[0] % len(seeds)
+            if seeds != list(range(first, first + len(seeds))):
+                raise OnebasinError(
+                    f"config: {where}.seeds: with training.spawn a trial's models share a beginning, so that the "
+                    f"{len(seeds)} of trial {trial} have to be {first} to {first + len(seeds) - 1}, not {seeds}"
+                )
     plane = experiment["landscape"]
     if plane["trial"] not in experiment.trials:
         raise OnebasinError(

@@ -54,7 +54,8 @@ def train(
         network_settings: the network's name and arguments.
         settings: `optimizer`, its `lr`, `weight_decay` and (SGD) `momentum`, `batch`, `epochs`; and if wanted
             `schedule` (`lr_at`), `clip` (the gradient's largest norm), `augmentation` (`onebasin.data.augmentation`),
-            `select` (`last` or `validation`), `precision` (`bf16`: autocast on a GPU; the weights stay float32),
+            `spawn` (`epochs`, `models`: seeds k n to k n + n - 1 are one model for so many epochs, n models), `select`
+            (`last` or `validation`), `precision` (`bf16`: autocast on a GPU; the weights stay float32),
             `compile`, `save_every` epochs.
         seeds: the models' seeds; the stack has this order.
         root: the experiment's seed.
@@ -98,16 +99,19 @@ class _Run:
     ) -> None:
         self.data, self.settings, self.seed = data, settings, seed
         self.device = data.train.targets.device
-        network = new_network(network_settings, data.input_shape, data.classes, root, "initialisation", seed)
+        spawn = settings.get("spawn") or {"epochs": 0, "models": 1}
+        self._root, self._spawned_at = root, spawn["epochs"]
+        trunk = seed - seed % spawn["models"] if self._spawned_at else seed  # whose model it is until then
+        network = new_network(network_settings, data.input_shape, data.classes, root, "initialisation", trunk)
         self.network = network.to(self.device).train()
         self._forward = torch.compile(self.network) if settings.get("compile") else self.network
         self.optimizer = new_optimizer(self.network.parameters(), settings)
         self.streams = {
-            name: generator(root, name, seed, device=self.device) for name in ("data order", "augmentation")
+            name: generator(root, name, trunk, device=self.device) for name in ("data order", "augmentation")
         }
         # a network may draw on its device, and on the host to decide what it does
         self._dropout = {
-            f"dropout {place.type}": generator(root, "dropout", seed, device=place)
+            f"dropout {place.type}": generator(root, "dropout", trunk, device=place)
             for place in dict.fromkeys([torch.device("cpu"), self.device])
         }
         self.streams |= self._dropout
@@ -124,6 +128,9 @@ class _Run:
 
     def train_epoch(self) -> None:
         """Train one more epoch, and measure the validation split where there is one."""
+        if self._spawned_at and self.epoch == self._spawned_at:
+            for name, stream in self.streams.items():
+                stream.set_state(generator(self._root, name, "spawned", self.seed, device=stream.device).get_state())
         total, lr = torch.zeros(2, device=self.device), lr_at(self.settings, self.epoch)
         steps = -(-len(self.data.train) // self.settings["batch"])
         order = batches(len(self.data.train), self.settings["batch"], self.streams["data order"])
