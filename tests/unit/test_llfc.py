@@ -1,4 +1,4 @@
-"""Linear features: the identities of Zhou et al. (NeurIPS 2023), stitching by hand, and models with a shared beginning."""
+"""Linear features: the identities of Zhou et al. (NeurIPS 2023), stitching by hand, a beginning that models share."""
 
 import math
 
