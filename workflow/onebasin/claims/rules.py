@@ -11,7 +11,7 @@ from onebasin.claims.effects import PARENTS, Condition, effect_named
 from onebasin.errors import OnebasinError
 from onebasin.registry import entries
 
-_NUMBERS = {"gamma", "spawned"}  # options that are numbers; the others are text
+_NUMBERS = {"gamma", "spawned", "strength"}  # options that are numbers; the others are text
 _COUNTS = ("largest", "smallest")
 
 
