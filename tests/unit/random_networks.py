@@ -99,6 +99,20 @@ def attention(x, n):
     return Step(function, qkv=qkv)
 
 
+def filled(x):
+    """One channel set to a number."""
+    x = x.clone()
+    x[:, :1].fill_(0.5)
+    return x
+
+
+def copied(x, old):
+    """The first channels overwritten by older ones."""
+    x, channels = x.clone(), min(x.shape[1], old.shape[1])
+    x[:, :channels].copy_(old[:, :channels])
+    return x
+
+
 EVEN_CHANNELS = {
     "grouped": module(lambda x, n: nn.Conv2d(x.shape[1], 2 * n, 1, groups=2)),
     "group norm": module(lambda x, n: nn.GroupNorm(2, x.shape[1])),
@@ -144,6 +158,8 @@ IMAGES = {
     "interleave": plain(lambda x: x.repeat_interleave(2, 1)),
     "overwrite": plain(lambda x: torch.cat([x, x[:, :1]], 1).clone().index_fill_(1, torch.tensor([0]), 1.0)),
     "in place": plain(lambda x: x.clone().mul_(2).add_(1)),
+    "fill": plain(filled),
+    "copy": with_past(copied, 0, 2, 3),
     "cumulate": plain(lambda x: x.cumsum(1)),
     "flip": plain(lambda x: x.flip(1)),
 }

@@ -112,6 +112,27 @@ def test_a_graph_that_is_followed_as_it_is_says_what_one_that_was_broken_down_sa
     assert trace(network, example) == spec_of(name)
 
 
+def assert_followed_as_it_is(network, example):
+    assert graph._all_known(torch.export.export(network, (example,), strict=False))
+
+
+def everyday(net, x):
+    """What networks are full of beside their layers: dropout and masks of all kinds, casts, sizes taken of others."""
+    x = F.hardswish(F.dropout(net.enter(x), 0.1, net.training, inplace=True), inplace=True)
+    kept = x.new_empty(len(x), 1).bernoulli_(0.9)
+    numbers = torch.arange(len(x), device=x.device)
+    seen = (numbers[:, None] >= 0) & (numbers <= numbers.max()).expand_as(x[:, :2]).any(1, keepdim=True)
+    x = torch.where(seen, x, 0.0).to(torch.float64).to(x.dtype) * kept.reshape_as(x[:, :1])
+    return net.out(x.to("cpu") + torch.gather(x.mean(1), 0, numbers)[:, None])
+
+
+def test_a_graph_of_everyday_operations_is_followed_as_it_is():
+    network = build(lambda: Lambda(everyday, enter=nn.Linear(7, 6), out=nn.Linear(6, 3)))
+    for training in (False, True):
+        assert_followed_as_it_is(network.train(training), VECTORS)
+    assert names(proven(network, VECTORS)) == ["enter"]
+
+
 def overwriting_a_view(x, y):
     x[:, :2].add_(y)  # the first half of x is of the units of y from here on
     return x
@@ -128,7 +149,16 @@ def overwriting_across(x, y):
     return x.relu_()
 
 
-@pytest.mark.parametrize("function", [overwriting_a_view, overwriting_what_is_viewed, overwriting_across])
+def filling_a_view(x, y):
+    x[:, :2].fill_(0.5)
+    x[:, 2:].fill_(0.0)
+    return torch.cat([x, x[:, :2] * y], dim=1)
+
+
+OVERWRITING = [overwriting_a_view, overwriting_what_is_viewed, overwriting_across, filling_a_view]
+
+
+@pytest.mark.parametrize("function", OVERWRITING)
 def test_what_is_overwritten_in_place_is_followed_through_all_views(function):
     class Network(nn.Module):
         def __init__(self):
@@ -140,7 +170,7 @@ def test_what_is_overwritten_in_place_is_followed_through_all_views(function):
 
     network, example = build(Network), torch.zeros(2, 3)
     network(example)  # decides the size of the last layer
-    assert graph._all_known(torch.export.export(network, (example,), strict=False))
+    assert_followed_as_it_is(network, example)
     spec = proven(network, example)
     assert [group.size for group in spec.groups] == [2, 2]
     assert any({axis.tensor for axis in group.axes} >= {"wide.weight", "narrow.weight"} for group in spec.groups)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import torch
 
 from onebasin.symmetry.tracing.call import Axes, Call, Rule, registering
-from onebasin.symmetry.tracing.layout import PLACE, divide, fix, free, length, product
+from onebasin.symmetry.tracing.layout import PLACE, divide, fix, fixed, free, length, product
 
 RULES: dict[str, Rule] = {}
 _rule = registering(RULES)
@@ -19,7 +19,8 @@ _rule = registering(RULES)
 
 
 @_rule("alias", "bernoulli", "contiguous", "detach", "detach_copy", "dropout", "hardswish", "lift_fresh_copy")
-@_rule("native_dropout", "rrelu", "_to_copy", "_weight_norm")
+@_rule("native_dropout", "rrelu", "_to_copy", "_weight_norm", "to.dtype", "to.device", "to.dtype_layout", "where")
+@_rule("__and__", "__or__", "__xor__", "bernoulli_", "detach_", "dropout_", "fill_", "hardswish_")
 def elementwise(call: Call) -> list[Axes]:
     """One output an element, from the elements at the same place of all inputs, which are broadcast."""
     return [call.broadcast(call.tensors, shape) for shape in call.shapes]
@@ -39,6 +40,11 @@ def _prelu(call: Call) -> list[Axes]:
 def _alike(call: Call) -> list[Axes]:
     """Tensors with one value everywhere, or with independent random ones."""
     return [Axes(map(free, shape)) for shape in call.shapes]
+
+
+@_rule("arange")
+def _numbered(call: Call) -> list[Axes]:
+    return [Axes(fixed(size, f"{call.place} makes a constant") for size in shape) for shape in call.shapes]
 
 
 # Products

@@ -55,6 +55,7 @@ def name_of(node: Node) -> str:
 def _all_known(program: ExportedProgram) -> bool:
     """Whether the tracer can follow every operation as it is, which saves two thirds of the time.
 
+    What is core ATen but has no rule, and assertions, are no reason to break the graph down: they would stay in it.
     In place only elementwise ones may be: what they write has the units of what they read at the same place, so that
     they ask no more of any view of that memory, before them or after, than if they wrote elsewhere.
     """
@@ -62,8 +63,14 @@ def _all_known(program: ExportedProgram) -> bool:
     return all(
         operation is operator.getitem
         or (rule_of(operation) is not None and (is_elementwise(operation) or not operation._schema.is_mutable))
+        or (isinstance(operation, torch._ops.OpOverload) and _is_unbreakable(operation))
         for operation in operations
     )
+
+
+def _is_unbreakable(operation: torch._ops.OpOverload) -> bool:
+    core = torch.Tag.core in operation.tags and operation not in _broken_down()
+    return (core or operation.name().startswith("aten::_assert")) and not operation._schema.is_mutable
 
 
 @functools.cache

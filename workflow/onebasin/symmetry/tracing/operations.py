@@ -18,7 +18,7 @@ _RULES = arithmetic.RULES | rearranging.RULES
 
 def is_elementwise(operation: torch._ops.OpOverload) -> bool:
     """Whether every place of an ATen operation's result depends on that place of its arguments alone."""
-    return torch.Tag.pointwise in operation.tags
+    return torch.Tag.pointwise in operation.tags or _rule_named(operation) is arithmetic.elementwise
 
 
 def rule_of(operation: Any) -> Rule | None:
@@ -27,5 +27,9 @@ def rule_of(operation: Any) -> Rule | None:
         return None
     if is_elementwise(operation):
         return arithmetic.elementwise
+    return _rule_named(operation)
+
+
+def _rule_named(operation: torch._ops.OpOverload) -> Rule | None:
     name = operation.name().removeprefix("aten::")  # of the form mean.dim, where dim tells it from others called mean
     return _RULES.get(name, _RULES.get(name.partition(".")[0]))

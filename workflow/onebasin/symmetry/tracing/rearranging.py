@@ -12,7 +12,7 @@ RULES: dict[str, Rule] = {}
 _rule = registering(RULES)
 
 
-@_rule("view", "_unsafe_view", "reshape", "flatten", "unflatten", "squeeze", "unsqueeze")
+@_rule("view", "_unsafe_view", "reshape", "flatten", "unflatten", "squeeze", "unsqueeze", "reshape_as", "view_as")
 def _reshape(call: Call) -> list[Axes]:
     """The same elements in the same order: axes are merged and divided until the lengths agree."""
     axes, shape = list(call.tensors[0]), list(call.shapes[0])
@@ -43,7 +43,7 @@ def _permute(call: Call) -> list[Axes]:
     return [Axes(axes[axis] for axis in order)]
 
 
-@_rule("expand")
+@_rule("expand", "expand_as")
 def _expand(call: Call) -> list[Axes]:
     return [_expanded(call["self"], call.shapes[0])]
 
