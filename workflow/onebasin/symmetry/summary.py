@@ -1,4 +1,6 @@
-"""How much of a network its symmetries move."""
+"""A spec in a number: how much of a network its groups reach."""
+
+import math
 
 from torch import nn
 
@@ -6,17 +8,21 @@ from onebasin.symmetry.spec import Spec
 
 
 def moving_share(module: nn.Module, spec: Spec) -> float:
-    """The share of the parameters that a group moves: those at a place of some axis where one acts, in [0, 1].
+    """The share of a network's parameters that the groups move, in [0, 1]; 0 for a network without parameters.
 
-    A parameter of several names counts once, buffers do not count.
+    Numbers are counted, not tensors: a number moves if a group acts on its place along at least one axis of its tensor.
+    Those of a tied parameter are counted once, frozen ones like the others, buffers not at all.
+
+    Args:
+        module: the network that the spec is of; its names tell which tensors are parameters.
     """
-    moving = total = 0
-    for name, parameter in module.named_parameters():
-        stays = parameter.numel()
-        for axis, parts in spec.axes_of(name).items():
-            length = parameter.shape[axis]
-            taken = sum(own.length(group.size) for own, group in parts)
-            stays = stays * (length - taken) // length
-        moving += parameter.numel() - stays
-        total += parameter.numel()
-    return moving / total if total else 0.0
+    parameters = dict(module.named_parameters())
+    total = sum(parameter.numel() for parameter in parameters.values())
+    staying = sum(_staying(name, parameter.shape, spec) for name, parameter in parameters.items())
+    return (total - staying) / total if total else 0.0
+
+
+def _staying(name: str, shape: tuple[int, ...], spec: Spec) -> int:
+    """How many numbers of a tensor no group moves: those whose places stay along all axes. Parts do not overlap."""
+    moved = {axis: sum(part.length(group.size) for part, group in parts) for axis, parts in spec.axes_of(name).items()}
+    return math.prod(size - moved.get(axis, 0) for axis, size in enumerate(shape))
