@@ -1,8 +1,9 @@
+"""How much of a network moves, against counts by hand."""
+
 import pytest
 import torch
 from architectures_for_tests import Lambda, parameter, tied_names
 from click.testing import CliRunner
-from onebasin.symmetry.tracing.trace import trace
 from torch import nn
 from torch.nn import functional as F
 
@@ -10,6 +11,7 @@ from onebasin.command import main
 from onebasin.networks.mlp import mlp
 from onebasin.symmetry.spec import Axis, Group, Spec
 from onebasin.symmetry.summary import moving_share
+from onebasin.symmetry.trace import trace
 
 
 def convolutional():
