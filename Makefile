@@ -34,6 +34,11 @@ install: .venv/installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
+# Libraries whose architectures are tested. Without dependencies: torch is what it was, and the file names the others.
+.venv/zoo: envs/zoo.txt .venv/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r envs/zoo.txt
+	@touch $@
+
 # The tests of a file share a worker; there is one a core.
 PYTEST := $(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
@@ -41,8 +46,9 @@ PYTEST := $(BIN)/python -m pytest --numprocesses auto --dist loadfile
 test: lint
 	$(PYTEST)
 
-# Everything: killed runs, a full disk, reruns, a cluster, a second Python; says what was skipped and why.
-test-all: lint
+# Everything: killed runs, a full disk, reruns, a cluster, a second Python, timm and transformers; says what was
+# skipped and why.
+test-all: lint .venv/zoo
 	$(PYTEST) -rs -m ""
 
 lint: install

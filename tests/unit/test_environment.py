@@ -5,11 +5,13 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from importlib import metadata
 from pathlib import Path
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
 
 from onebasin.registry import entries
 
@@ -21,8 +23,8 @@ def canonical(name):
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-def pins():
-    lines = (ENVS / "requirements.txt").read_text().splitlines()
+def pins(file="requirements.txt"):
+    lines = (ENVS / file).read_text().splitlines()
     return {canonical(name): version for name, _, version in (line.partition("==") for line in lines) if version}
 
 
@@ -32,7 +34,33 @@ def test_every_installed_package_is_pinned_at_its_version():
     }
     # what torch brings along for its own build (CUDA) is pinned by torch itself
     loose = {name for name in installed if name.startswith(("nvidia-", "cuda-", "triton"))} | OURS
-    assert {name: version for name, version in installed.items() if name not in loose} == pins()
+    # what make test-all adds may be there or not
+    zoo = {name: version for name, version in pins("zoo.txt").items() if name in installed}
+    assert {name: version for name, version in installed.items() if name not in loose} == pins() | zoo
+
+
+def test_what_pyproject_asks_for_is_pinned_within_its_ranges():
+    project = tomllib.loads((ENVS.parent / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    for asked, pinned in (
+        (project["dependencies"] + extras["workflow"], pins()),
+        (extras["zoo"], pins("zoo.txt")),
+    ):
+        for requirement in map(Requirement, asked):
+            assert requirement.specifier.contains(pinned[canonical(requirement.name)]), requirement
+
+
+def test_the_zoo_pins_what_it_needs_and_repeats_nothing():
+    zoo, both = pins("zoo.txt"), pins() | pins("zoo.txt")
+    assert not zoo.keys() & pins().keys()
+    for name in zoo:
+        try:
+            needed = map(Requirement, metadata.requires(name) or ())
+        except metadata.PackageNotFoundError:
+            pytest.skip(f"{name} is not installed: make .venv/zoo")
+        for requirement in needed:
+            if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
+                assert requirement.specifier.contains(both[canonical(requirement.name)]), (name, requirement)
 
 
 def test_the_conda_environment_has_the_same_versions():
