@@ -314,12 +314,41 @@ def test_a_head_that_only_training_uses_moves_as_well():
     assert Axis("extra.weight", 1) in group.axes
 
 
-@pytest.mark.parametrize("dropout", [F.dropout, F.alpha_dropout, F.dropout1d])
+def multiplied(x, probability, training):
+    return x * (torch.rand(size=(len(x), 1, 1)) > probability) if training else x
+
+
+@pytest.mark.parametrize("dropout", [F.dropout, F.alpha_dropout, F.dropout1d, multiplied])
 def test_dropout_is_no_obstacle_in_training(dropout):
     network = Lambda(
         lambda net, x: net.out(dropout(net.enter(x), 0.3, net.training)), enter=nn.Linear(7, 6), out=nn.Linear(6, 3)
     )
     assert names(proven(network, SEQUENCES)) == ["enter"]
+
+
+DRAWING = [
+    lambda: torch.rand([]),
+    lambda: torch.rand(1),
+    lambda: torch.rand(size=(1, 1)),
+    lambda: torch.rand(()).item(),
+]
+
+
+@pytest.mark.parametrize("draw", DRAWING)
+def test_layers_that_training_leaves_out_at_random_are_all_followed(draw):
+    def forward(net, x):
+        x = net.enter(x)
+        for layer in (net.first, net.second):
+            if not net.training or draw() >= 0.5:
+                x = x + layer(x)
+        return net.out(x)
+
+    layers = {"first": nn.Sequential(nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 6)), "second": nn.Linear(6, 6)}
+    network = build(lambda: Lambda(forward, enter=nn.Linear(7, 6), **layers, out=nn.Linear(6, 3)))
+    assert names(proven(network, VECTORS)) == ["enter", "first.0"]
+    for training in (False, True):
+        program = graph.capture(network, VECTORS, training)
+        assert [graph.name_of(node) for node in program.graph.nodes].count("linear") == 5
 
 
 def test_functions_methods_and_operators_are_followed_like_modules():

@@ -36,7 +36,8 @@ def trace(module: nn.Module, example_input: Inputs) -> Spec:
     It fails closed: an axis is fixed unless its permutation is known to leave the function unchanged.
 
     Args:
-        module: any network whose forward pass takes the same way for all inputs of one shape. It is left as it is.
+        module: any network whose forward pass takes the same way for all inputs of one shape, apart from layers that
+            training leaves out at random. It is left as it is.
         example_input: a batch `[n, ...]` that the module accepts in training mode, too; its values do not matter.
 
     Raises:

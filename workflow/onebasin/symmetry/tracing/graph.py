@@ -20,6 +20,7 @@ import torch
 from torch import nn
 from torch.export import ExportedProgram
 from torch.fx import Node
+from torch.overrides import TorchFunctionMode
 
 from onebasin.errors import OnebasinError
 from onebasin.inputs import Inputs, arguments_of
@@ -36,12 +37,29 @@ def capture(module: nn.Module, example_input: Inputs, training: bool) -> Exporte
     arguments, named = arguments_of(example_input)
     try:
         module = copy_sharing_tensors(module, training)
-        with _quiet(), _uncollected(), torch.random.fork_rng(devices=[]):
+        with _quiet(), _uncollected(), torch.random.fork_rng(devices=[]), NothingDropped():
             program = torch.export.export(module, arguments, named, strict=False)
             return program if _all_known(program) else program.run_decompositions(dict(_broken_down()))
     except Exception as error:
         mode = "training" if training else "evaluation"
         raise OnebasinError(f"{type(module).__name__} cannot be traced in {mode} mode: {_fault(error)}") from error
+
+
+class NothingDropped(TorchFunctionMode):
+    """Within the block, a single random number is one, the largest.
+
+    Where it decides whether a layer is left out in training (LayerDrop), as even with a probability of 0 in some of
+    transformers' models, none is: a graph goes one way only, and on this way are all layers.
+    """
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Run the function, or return the one."""
+        kwargs = kwargs or {}
+        if func is torch.rand:
+            size = kwargs.get("size", args[0] if args and isinstance(args[0], list | tuple) else args)
+            if all(length == 1 for length in size):
+                return torch.tensor(1.0).reshape(tuple(size))
+        return func(*args, **kwargs)
 
 
 def name_of(node: Node) -> str:
