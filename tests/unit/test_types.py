@@ -70,3 +70,14 @@ def test_numbers_of_8_bits_are_told(tmp_path):
     torch.save(state, tmp_path / "f.pt")
     done = CliRunner().invoke(main, ["info", str(tmp_path / "f.pt")])
     assert "a [2] float8_e4m3fn, holds NaN or infinity" in done.stdout, done.output
+
+
+def test_files_in_float64_make_a_network_in_float64(tmp_path, data, caplog):
+    for number in (0, 1):
+        torch.manual_seed(number)
+        torch.save(network().double().state_dict(), tmp_path / f"{number}.pt")
+    read = onebasin.load_models([tmp_path / "0.pt", tmp_path / "1.pt"], network(), (1, 4, 4))
+    assert read.parameters["1.weight"].dtype == torch.float64
+    spec = onebasin.symmetries(read)
+    merged = onebasin.merge(read, spec, onebasin.match(read, spec), data)
+    assert onebasin.evaluate(read, merged, data)["loss"].notna().all()

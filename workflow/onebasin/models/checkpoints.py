@@ -126,6 +126,10 @@ def stack(
     Raises:
         OnebasinError: a file's tensors are not the network's (`fitted`), or no tensor matches a pattern.
     """
+    given = {tensor.dtype for tensor in files[0].tensors.values() if tensor.is_floating_point()}
+    if given == {torch.float64} and {tensor.dtype for tensor in network.parameters()} == {torch.float32}:
+        logger.info("%s: is in float64, and so is the network then", files[0].path)
+        network = network.double()
     for name, part in network.named_modules():
         if any(isinstance(hook, BasePruningMethod) for hook in part._forward_pre_hooks.values()):
             raise OnebasinError(
