@@ -34,7 +34,8 @@ class Traced:
             OnebasinError: permuting changes the function.
         """
         groups, share = self.spec.groups, moving_share(self._module, self.spec)
-        counted = f"{len(groups)} group{'s' * (len(groups) != 1)}, {sum(group.size for group in groups):,} units, {share:.1%} of the parameters move"
+        number, units = len(groups), sum(group.size for group in groups)
+        counted = f"{number} group{'s' * (number != 1)}, {units:,} units, {share:.1%} of the parameters move"
         if not groups:
             return f"{counted}; nothing to prove"
         proof = prove(self._module, self.spec, self._example, generator("symmetries"))
