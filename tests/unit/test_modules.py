@@ -41,6 +41,25 @@ class Beside(nn.Module):
         return inputs * self.numbers
 
 
+class Scaled(nn.Module):
+    """Scales by a number of its own, which is no tensor."""
+
+    def __init__(self):
+        super().__init__()
+        self.factor = float(torch.rand(()))
+
+    def forward(self, inputs):
+        return self.factor * inputs
+
+
+class Watched(nn.Linear):
+    """Keeps what it saw last, and has no use for it."""
+
+    def forward(self, inputs):
+        self.last = inputs.detach().clone()
+        return super().forward(inputs)
+
+
 class Noise(nn.Module):
     """Draws in evaluation mode, too."""
 
@@ -60,7 +79,8 @@ def through(build):
         (lazy, "0.weight has no values yet; run the network once"),
         (without_values, "0.weight has no values yet"),
         (pruned, "0 is pruned by a mask, and an average of masked weights is not one"),
-        (lambda: mlp(Beside()), "model 1: 1.numbers differs from model 0's, and is not in the state dict"),
+        (lambda: mlp(Beside()), r"model 1 differs from model 0 in what is not in its state dict \(1.numbers\)"),
+        (lambda: mlp(Scaled()), "model 1 differs from model 0 in what is not in its state dict, so that"),
         (lambda: mlp(Noise()), "it draws random numbers in evaluation mode"),
         (nn.Flatten, "Flatten has no parameters"),
         (lambda: "mlp", "models are nn.Modules, not str"),
@@ -76,6 +96,14 @@ def test_what_cannot_be_merged_is_refused_in_one_line(build, line):
 def test_what_wraps_a_module_is_taken_off():
     models, merged = through(lambda: nn.DataParallel(mlp()))
     assert merged.keys() == models.network.state_dict().keys() == mlp().state_dict().keys()
+
+
+def test_what_is_kept_and_not_used_does_no_harm():
+    networks = [nn.Sequential(Watched(6, 8), nn.ReLU(), nn.Linear(8, 3)) for _ in range(2)]
+    for network in networks:
+        network(torch.randn(4, 6))
+    models = onebasin.stack_models(networks, (6,))
+    assert len(onebasin.symmetries(models).groups) == 1
 
 
 def test_numbers_beside_the_state_dict_may_be_there_if_they_are_alike():

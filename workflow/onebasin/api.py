@@ -35,10 +35,11 @@ from onebasin.measures.merged import evaluate_merged
 from onebasin.measures.pairwise import interpolation_curves, pairwise_barriers
 from onebasin.merging import average as merging
 from onebasin.merging.recalibration import Recalibration, keeps_statistics
+from onebasin.models.alike import require_alike
 from onebasin.models.checkpoints import ModelFile, read_model_file, stack
 from onebasin.models.objective import objective_named
 from onebasin.models.running import forward
-from onebasin.models.stack import Models, initial, require_alike
+from onebasin.models.stack import Models, initial
 from onebasin.networks.copies import copied
 from onebasin.networks.examples import example_for, type_taken
 from onebasin.networks.named import Network, make_network
@@ -108,12 +109,13 @@ def stack_models(networks: Sequence[nn.Module], input_shape: AnyShape, input_typ
     if wrong := [type(network).__name__ for network in networks if not isinstance(network, nn.Module)]:
         raise OnebasinError(f"models are nn.Modules, not {wrong[0]}; load files with load_models")
     networks = [network.module if isinstance(network, nn.DataParallel) else network for network in networks]
-    require_alike(networks)
     files = [ModelFile(Path(f"model {number}"), initial(network)) for number, network in enumerate(networks)]
     if not files[0].tensors:
         raise OnebasinError(f"{type(networks[0]).__name__} has no parameters, so there is nothing to merge")
     device = next(iter(files[0].tensors.values())).device
-    return stack(files, copied(networks[0]), as_shape(input_shape), device, input_type)
+    models = stack(files, copied(networks[0]), as_shape(input_shape), device, input_type)
+    require_alike(models, networks)
+    return models
 
 
 def load_data(

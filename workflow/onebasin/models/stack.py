@@ -71,29 +71,3 @@ def initial(network: nn.Module) -> Parameters:
                 f"{type(network).__name__}: {name} has no values yet; run the network once, or load some into it"
             )
     return {name: value.detach() for name, value in state.items() if isinstance(value, Tensor)}
-
-
-def require_alike(networks: Sequence[nn.Module]) -> None:
-    """Refuse networks that differ in tensors which no state dict has, as the first one's would be used for all.
-
-    Raises:
-        OnebasinError: they do; the message says where.
-    """
-    first = _beside_the_state(networks[0])
-    for number, network in enumerate(networks):
-        for place, tensor in _beside_the_state(network).items():
-            if place in first and not torch.equal(tensor, first[place]):
-                raise OnebasinError(
-                    f"model {number}: {place} differs from model 0's, and is not in the state dict, so that the models "
-                    f"cannot have one of their own each; register it as a persistent buffer"
-                )
-
-
-def _beside_the_state(network: nn.Module) -> dict[str, Tensor]:
-    """Tensors that a module has as they are, not computed from its parameters, and that are not in its state dict."""
-    found = {name: buffer for name, buffer in network.named_buffers() if name not in network.state_dict()}
-    for path, part in network.named_modules():
-        for attribute, value in vars(part).items():
-            if isinstance(value, Tensor) and value.is_leaf and not value.requires_grad:
-                found[f"{path}.{attribute}".lstrip(".")] = value
-    return found
