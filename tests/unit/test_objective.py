@@ -189,6 +189,8 @@ def test_the_command_judges_as_it_is_told(tmp_path, monkeypatch):
     assert "ensemble" not in own.stdout
     unjudged = CliRunner().invoke(main, [*merge, "none"])
     assert "not evaluated, as there is no objective" in unjudged.stdout, unjudged.output
+    lines = ["barrier", *merge[1:-3], "-o", str(tmp_path / "lines"), "--objective", "none"]
+    assert "without an objective there is no loss to measure" in CliRunner().invoke(main, lines).stderr
     wrong = CliRunner().invoke(main, merge[:-1])
     assert "they have to be class numbers" in wrong.stderr
     assert wrong.exit_code == 1

@@ -61,7 +61,7 @@ def command(
     from onebasin.figures.style import save, without_nats
     from onebasin.storage.files import write_frame
 
-    opened = open_models(files, **opening, at_least=2)
+    opened = open_models(files, **opening, at_least=2, measured=True)
     models, data = opened.models, opened.data
     assert data is not None  # the option is required
     kept = None if normalization == "none" else normalization

@@ -29,5 +29,6 @@ def command(network: str, inputs: tuple[Any, ...], classes: int, verbose: bool) 
     if verbose:
         click.echo(f"{groups_table(traced.spec)}\n")
     summary = traced.summary()
-    click.echo("function preserved: all groups were permuted at random")
+    if traced.spec.groups:
+        click.echo("function preserved: all groups were permuted at random")
     click.echo(summary)

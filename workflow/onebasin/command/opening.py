@@ -91,15 +91,19 @@ def open_models(
     objective: str | None = None,
     skip: Sequence[str] = (),
     judged: bool = True,
+    measured: bool = False,
 ) -> Opened:
     """Read the files and the data, and set torch up to compute as the workflow's jobs do.
 
     Args:
         judged: whether the models will be judged by the data's targets, so that these have to fit.
+        measured: whether losses are all that is wanted.
 
     Raises:
         OnebasinError: a file or the data cannot be read, they do not fit each other, or there are too few models.
     """
+    if measured and objective == UNJUDGED:
+        raise OnebasinError("without an objective there is no loss to measure; name one, or leave --objective out")
     if len(files) < at_least:
         raise OnebasinError(f"{len(files)} model; give at least {at_least} files")
     place = prepare_torch(threads or default_of("threads"), device_named(device or default_of("device")), "warn")

@@ -47,7 +47,7 @@ def command(
     from onebasin.storage.files import write_frame
 
     settings = stage_settings("sharpness", split=split, images=images, probes=probes)
-    opened = open_models(files, **opening)
+    opened = open_models(files, **opening, measured=True)
     assert opened.data is not None  # the option is required
     where = opened.data.split(settings["split"]).first(settings["images"])
     models = opened.models
