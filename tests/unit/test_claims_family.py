@@ -23,14 +23,21 @@ FEATURES = {
 
 
 def study(**changed):
-    """Tables of a study with the column `epochs`, in which three models have three pairs a trial."""
+    """Tables of a study with the column `spawn`, in which three models have three pairs a trial."""
     rows = {name: [] for name in ("llfc", "llfc_conditions", "stitching", "pairwise", "merged")}
     for (shared, method), (trial, factor) in itertools.product(itertools.product((0, 5), METHODS), enumerate(NEAR)):
         numbers = FEATURES.get((shared, method), FEATURES[5, "naive"])
         numbers = changed.get(f"{method}_{shared}", numbers)
         apart, distance, barrier = (factor * number for number in numbers[:3])
         stitched = numbers[3] + (factor - 1) / 10
-        run = {"experiment": "own", "epochs": shared, "method": method, "count": 3, "trial": trial, "split": "test"}
+        run = {
+            "experiment": "own",
+            "spawn": f"{{'epochs': {shared}}}",
+            "method": method,
+            "count": 3,
+            "trial": trial,
+            "split": "test",
+        }
         for a, b in ((0, 1), (0, 2), (1, 2)):
             pair = {**run, "model_a": a, "model_b": b}
             excess = {"barrier_loss": barrier, "barrier_accuracy": 0.0}
@@ -50,7 +57,7 @@ def study(**changed):
         losses = {"loss": 0.1, "accuracy": 1.0, "parents_loss": 0.1, "parents_accuracy": 1.0}
         losses |= {"barrier_loss": 0.0, "barrier_accuracy": 0.0, "ensemble_loss": 0.1, "ensemble_accuracy": 1.0}
         rows["merged"].append({**run, **losses})
-    return {"own": (["epochs"], {name: pd.DataFrame(found) for name, found in rows.items()})}
+    return {"own": (["spawn"], {name: pd.DataFrame(found) for name, found in rows.items()})}
 
 
 def verdicts_of_features(**changed):
@@ -82,7 +89,7 @@ def test_what_is_not_so_contradicts_its_claim(claim, changed):
 
 def test_experiments_that_are_no_such_study_are_told_what_is_missing():
     _, tables = study()["own"]
-    plain = {name: frame[frame["epochs"] == 0].drop(columns="epochs") for name, frame in tables.items()}
+    plain = {name: frame[frame["spawn"] == "{'epochs': 0}"].drop(columns="spawn") for name, frame in tables.items()}
     found = judge([claims.load(RULES / "llfc.yaml")], {}, [], {"own": ([], plain)})
     assert set(found["verdict"]) == {"inconclusive"}
     assert found["detail"].str.contains("a study of spawned and independent models").all()

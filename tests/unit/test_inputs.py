@@ -166,3 +166,34 @@ def test_the_command_names_inputs(tmp_path, monkeypatch):
     again = [str(tmp_path / "c.safetensors"), str(tmp_path / "c.safetensors"), "--network", "my_pooled:Pooled"]
     done = CliRunner().invoke(main, ["match", *again, "-o", str(output)])  # the copy says its inputs
     assert done.exit_code == 0, done.output
+
+
+class Sum(nn.Module):
+    def __init__(self, scale=1.0):
+        super().__init__()
+        self.body, self.scale = nn.Linear(6, 3), scale
+
+    def forward(self, a, b):
+        return self.body(a + self.scale * b)
+
+
+def test_several_inputs_of_numbers_need_no_type_and_pixels_among_them_are_scaled():
+    draws = torch.Generator().manual_seed(1)
+    pixels = torch.randint(256, (7, 6), generator=draws, dtype=torch.uint8)
+    split = Split({"a": torch.randn(7, 6, generator=draws), "b": pixels}, torch.arange(7) % 3)
+    data = Data(split, split, 3).to("cpu")
+    assert torch.equal(data.train.inputs.tensors["b"], pixels / 255)
+    models = onebasin.stack_models([Sum(), Sum()], {"a": (6,), "b": (6,)})
+    assert onebasin.evaluate(models, models[0], data)["loss"].notna().all()
+
+
+def test_every_module_is_held_against_the_first_one():
+    class Odd(Sum):
+        def forward(self, a, b):
+            return super().forward(a, b)[:, :2]
+
+    shape = {"a": (6,), "b": (6,)}
+    with pytest.raises(OnebasinError, match="model 1 differs from model 0"):
+        onebasin.stack_models([Sum(), Odd()], shape)
+    with pytest.raises(OnebasinError, match="model 2 differs from model 0"):
+        onebasin.stack_models([Sum(), Sum(), Sum(scale=2.0)], shape)

@@ -168,3 +168,30 @@ def test_seeds_have_to_lie_as_trials_do():
     read_configuration({"experiments": {"own": {**experiment, "seeds": ["0-1", "4-5"]}}})
     with pytest.raises(OnebasinError, match=r"trial 0 have to be 0 to 1, not \[1, 2\]"):
         read_configuration({"experiments": {"own": {**experiment, "seeds": ["1-4"]}}})
+
+
+class Shared(nn.Module):
+    """Two weights of one module, and a layer that runs twice."""
+
+    def __init__(self):
+        super().__init__()
+        self.one, self.two = nn.Parameter(torch.randn(8, 6)), nn.Parameter(torch.randn(8, 8))
+        self.twice, self.out = nn.Linear(8, 8), nn.Linear(8, 3)
+
+    def forward(self, inputs):
+        hidden = F.relu(F.linear(F.relu(F.linear(inputs, self.one)), self.two))
+        return self.out(F.relu(self.twice(F.relu(self.twice(hidden)))))
+
+
+def test_layers_are_known_by_their_weights_and_have_one_output():
+    networks = []
+    for seed in range(2):
+        torch.manual_seed(seed)
+        networks.append(Shared().double())
+    table = linear_connectivity(models(*networks), SPLIT, [0.5], None)
+    assert list(dict.fromkeys(table["layer"])) == ["one", "two", "out"]
+    assert list(dict.fromkeys(stitching(models(*networks), SPLIT)["layer"])) == ["one", "two"]
+
+
+def test_what_is_not_a_number_stays_so():
+    assert cosine(torch.full((1, 3), math.nan), torch.ones(1, 3)).isnan().all()

@@ -11,8 +11,9 @@ from torch.nn import functional as F
 
 import onebasin
 from onebasin.command import main
-from onebasin.data import Data, Split, load_data, save_data
+from onebasin.data import Data, Split, hold_out, load_data, save_data
 from onebasin.errors import OnebasinError
+from onebasin.models import running
 from onebasin.models.objective import cross_entropy, mean_squared_error, objective_named
 
 
@@ -160,6 +161,62 @@ def test_a_file_keeps_the_objective(tmp_path):
     samples = data(numbers()).judged_by("mean_squared_error")
     save_data(tmp_path / "data.safetensors", samples)
     assert load_data(tmp_path / "data.safetensors").objective == "mean_squared_error"
+
+
+def test_splits_with_different_objectives_are_refused():
+    one, other = data(classes(), classes=4), data(classes(), classes=4).judged_by("mean_squared_error")
+    assert "different objectives" in Data(one.train, other.test, 4).fault
+
+
+class Bare:
+    """Holds logits, and is nothing that torch knows to look into."""
+
+    def __init__(self, logits):
+        self.logits = logits
+
+
+class Holding(nn.Module):
+    """Gives its logits in something of its own, or a number beside them."""
+
+    def __init__(self, wrap):
+        super().__init__()
+        self.body, self.wrap = nn.Sequential(nn.Flatten(), nn.Linear(48, 4)), wrap
+
+    def forward(self, x):
+        return self.wrap(self.body(x))
+
+
+@pytest.mark.parametrize("wrap", [Bare, lambda logits: {"logits": logits, "loss": logits.mean()}])
+def test_outputs_that_cannot_be_put_together_are_refused(wrap, monkeypatch):
+    monkeypatch.setattr(running, "VALUES", 48 * 5)  # five samples a batch
+    models = two(lambda: Holding(wrap))
+
+    def own(outputs, targets):
+        return F.cross_entropy(outputs.logits if isinstance(outputs, Bare) else outputs["logits"], targets)
+
+    with pytest.raises(OnebasinError, match="cannot be put together for many batches"):
+        onebasin.evaluate(models, models[0], data(classes(), classes=4), own)
+
+
+def test_whole_numbers_may_be_targets_of_squared_errors():
+    counts = data(classes(), count=30).judged_by("mean_squared_error")
+    assert len(hold_out(counts, 0.2, 0).validation) == 6
+
+
+def test_a_function_is_called_once_a_step_and_kept_in_no_file(tmp_path):
+    calls = []
+
+    def own(outputs, targets):
+        calls.append(1)
+        return F.cross_entropy(outputs, targets), (outputs.argmax(1) == targets).float().mean()
+
+    objective = objective_named(own)
+    loss, right = objective.judged(torch.randn(6, 4, requires_grad=True), torch.arange(6) % 4)
+    assert len(calls) == 1
+    assert loss.requires_grad
+    assert not right.requires_grad
+    with pytest.raises(OnebasinError, match="a file keeps no function"):
+        save_data(tmp_path / "data.safetensors", data(classes(), classes=4).judged_by(own))
 
 
 def test_the_command_judges_as_it_is_told(tmp_path, monkeypatch):

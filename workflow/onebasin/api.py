@@ -395,7 +395,7 @@ def _judged(data: Data, objective: Any) -> Data:
 def _outputs(models: Models, inputs: Inputs) -> Any:
     try:
         return forward(models.network, models[0], inputs)
-    except RuntimeError as error:
+    except Exception as error:  # the user's network may refuse in any way
         kind, line = type(models.network).__name__, (str(error).splitlines() or [""])[0]
         raise OnebasinError(
             f"{kind} does not accept inputs of shape {shape_text(models.input_shape)}: {line}"

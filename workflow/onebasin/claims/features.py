@@ -9,21 +9,22 @@ import pandas as pd
 from onebasin.claims.effects import Condition, Effect, Measure, MissingError, Tables, mean_effect, where
 
 MIDPOINT = 0.5
-SPAWNED = "epochs"  # the column of the study that says how many epochs are shared
+SPAWN = "spawn"  # the study's column; its cells are settings, as text
 
 
 def _rows(tables: Tables, table: str, condition: Condition, method: str, count: int) -> pd.DataFrame:
     frame = tables[table]
-    if SPAWNED not in frame:
-        raise MissingError("a study of spawned and independent models (vary: {training.spawn.epochs: [0, 5]})")
-    shared = frame[np.isclose(frame[SPAWNED].astype(float), condition.options["spawned"])]
-    return where(shared, method=method, count=count, split=condition.options["split"])
+    if SPAWN not in frame:
+        study = "vary: {training.spawn: [{epochs: 0}, {epochs: 5}]}"
+        raise MissingError(f"a study of spawned and independent models ({study})")
+    shared = {SPAWN: str({"epochs": int(condition.options["spawned"])})}
+    return where(frame, method=method, count=count, split=condition.options["split"], **shared)
 
 
 def _worst_layer(frame: pd.DataFrame, column: str, worst: str) -> pd.Series:
     """The layer that is worst in the mean over a trial's pairs."""
     means = frame.groupby(["trial", "layer"])[column].agg(lambda values: values.mean(skipna=False))
-    found: pd.Series = means.groupby("trial").agg(worst)
+    found: pd.Series = means.groupby("trial").agg(lambda layers: getattr(layers, worst)(skipna=False))
     return found
 
 

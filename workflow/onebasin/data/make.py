@@ -9,7 +9,7 @@ from torch import Tensor
 
 from onebasin.data.types import Data
 from onebasin.errors import OnebasinError
-from onebasin.registry import resolve
+from onebasin.registry import CROSS_ENTROPY, resolve
 
 
 def make_data(settings: Mapping[str, Any]) -> Data:
@@ -43,7 +43,8 @@ def hold_out(data: Data, fraction: float, seed: int) -> Data:
     """
     if data.validation is not None:
         raise OnebasinError("config: data.validation_fraction: the data have a validation split of their own; write 0")
-    rest, held = parted(data.train.targets, fraction, seed, "the training set")
+    targets = data.train.targets if data.objective == CROSS_ENTROPY else torch.arange(len(data.train))[:, None]
+    rest, held = parted(targets, fraction, seed, "the training set")
     return replace(data, train=data.train.some(rest), validation=data.train.some(held))
 
 

@@ -28,6 +28,8 @@ def save_data(path: str | Path, data: Data, **facts: Any) -> None:
             tensors[f"{name}_{inputs}"] = split.inputs
     tensors |= {f"{name}_{targets}": split.targets for name, split in data.splits.items()}
     if data.objective != CROSS_ENTROPY:  # which goes without saying
+        if not isinstance(data.objective, str):
+            raise OnebasinError(f"{path}: a file keeps no function; name the objective as package.module:callable")
         facts["objective"] = data.objective
     artifacts.save(path, "data", tensors, classes=data.classes, mean=data.mean, std=data.std, **facts)
 

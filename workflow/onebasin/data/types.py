@@ -135,8 +135,7 @@ class Data:
     @property
     def input_type(self) -> Type:
         """Type of the inputs that a network sees: int64 for tokens, else float32, which pixels become in `to`."""
-        own = type_of(self.train.inputs)
-        return torch.float32 if own == torch.uint8 else own
+        return type_of(self.example(0))
 
     @property
     def objective(self) -> str | Callable[..., Any]:
@@ -177,6 +176,8 @@ class Data:
     @functools.cached_property
     def fault(self) -> str | None:
         """Why no measure can be right about these data, in one line; None if nothing is wrong with them."""
+        if len({split.objective for split in self.splits.values()}) > 1:
+            return "data: the splits have different objectives; give all the same"
         targets = (split.target_fault(name, self.classes) for name, split in self.splits.items())
         return self.input_fault or next(filter(None, targets), None)
 
@@ -218,12 +219,15 @@ class Data:
         return replace(self, train=train, test=test, validation=validation)
 
     def _moved(self, split: Split, device: torch.device | str) -> Split:
-        inputs = split.inputs.to(device)
-        if isinstance(inputs, Tensor) and inputs.dtype == torch.uint8:
-            channels = (-1, *[1] * (inputs.dim() - 2))
-            mean, std = (torch.tensor(values, device=device).view(channels) for values in (self.mean, self.std))
-            inputs = inputs.float().div_(255).sub_(mean).div_(std)
+        inputs = map_inputs(lambda tensor: self._scaled(tensor.to(device)), split.inputs)
         return replace(split, inputs=inputs, targets=split.targets.to(device))
+
+    def _scaled(self, inputs: Tensor) -> Tensor:
+        if inputs.dtype != torch.uint8:
+            return inputs
+        channels = (-1, *[1] * (inputs.dim() - 2))
+        mean, std = (torch.tensor(values, device=inputs.device).view(channels) for values in (self.mean, self.std))
+        return inputs.float().div_(255).sub_(mean).div_(std)
 
 
 def batches(size: int, batch: int, generator: torch.Generator) -> Iterator[Tensor]:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from onebasin.data import Data, Split
+from onebasin.errors import OnebasinError
 from onebasin.models.objective import objective_named
 from onebasin.models.running import forward
 from onebasin.parameters import Parameters
@@ -33,6 +34,8 @@ class Range:
     def of(cls, data: Data) -> "Range":
         """That of pixels in [0, 1] as they are normalised; of other inputs, of the training set's extremes."""
         inputs = data.train.only_input("an attack")
+        if not inputs.is_floating_point():
+            raise OnebasinError("an attack moves numbers along gradients; this network takes tokens or masks")
         if not data.has_images:
             return cls(inputs.min(), inputs.max(), torch.ones((), device=inputs.device))
         mean, std = (torch.tensor(values, device=inputs.device).view(-1, 1, 1) for values in (data.mean, data.std))

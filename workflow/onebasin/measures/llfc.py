@@ -22,9 +22,11 @@ from torch.nn import functional as F
 from onebasin.data import Split
 from onebasin.inputs import Inputs
 from onebasin.measures.run import Run, by_count
+from onebasin.measures.singular import layer_of
 from onebasin.merging.recalibration import Recalibration
 from onebasin.models.features import CONVOLUTIONS, Call, watch
 from onebasin.models.objective import objective_named
+from onebasin.models.running import joined
 from onebasin.models.stack import Models
 from onebasin.parameters import Parameters, lerp, mean
 
@@ -32,31 +34,43 @@ LAYERS = (F.linear, *CONVOLUTIONS)
 BATCH = 500  # samples whose features of all models are held at once
 
 Features = dict[str, Tensor]
-"""What the layers put out, `[n, ...]`, by the layer's name, in the order in which they run."""
+"""What the layers put out, `[n, ...]`, by the names of their weights, in the order in which they run."""
 
 
 @torch.no_grad()
-def features(models: Models, parameters: Parameters, inputs: Inputs) -> dict[str, Call]:
+def calls(models: Models, parameters: Parameters, inputs: Inputs) -> dict[str, Call]:
     """The runs of a model's linear layers and convolutions on a batch, with copies of their inputs and outputs.
 
-    Of a layer that runs more than once, the last run.
+    A layer that runs more than once has no one output, and is left out.
     """
-    found: dict[str, Call] = {}
+    found: dict[str, list[Call]] = {}
 
     def keep(call: Call) -> None:
         if call.function in LAYERS:
-            found.pop(call.layer, None)
-            found[call.layer] = call.kept()
+            found.setdefault(call.name, []).append(call.kept())
 
     watch(models.network, parameters, inputs, keep)
-    return found
+    return {name: runs[0] for name, runs in found.items() if len(runs) == 1}
+
+
+@torch.no_grad()
+def features(models: Models, parameters: Parameters, inputs: Inputs) -> Features:
+    """What these layers put out, as `calls`, copied."""
+    found: dict[str, list[Tensor]] = {}
+
+    def keep(call: Call) -> None:
+        if call.function in LAYERS:
+            found.setdefault(call.name, []).append(call.output.clone())
+
+    watch(models.network, parameters, inputs, keep)
+    return {name: runs[0] for name, runs in found.items() if len(runs) == 1}
 
 
 def cosine(one: Tensor, other: Tensor) -> Tensor:
     """The cosine of the angle between the vectors of every sample, in float64; `[n]`. Of a vector of zeros, 0."""
     left, right = one.flatten(1).double(), other.flatten(1).double()
     norms = left.norm(dim=1) * right.norm(dim=1)
-    return torch.where(norms > 0, (left * right).sum(dim=1) / norms.clamp_min(1e-300), 0.0)
+    return torch.where(norms == 0, 0.0, (left * right).sum(dim=1) / norms)
 
 
 class Sums:
@@ -74,7 +88,10 @@ class Sums:
 
     def frame(self, keys: Sequence[str], columns: Sequence[str]) -> pd.DataFrame:
         """The means, a row a key."""
-        rows = [(*key, *(total / self._counts[key]).tolist()) for key, total in self._sums.items()]
+        rows = [
+            (layer_of(name), *key, *(total / self._counts[name, *key]).tolist())
+            for (name, *key), total in self._sums.items()
+        ]
         return pd.DataFrame(rows, columns=[*keys, *columns])
 
 
@@ -107,14 +124,14 @@ def linear_connectivity(
     everyone = dict.fromkeys(range(len(models)), 1 / len(models))
     average = _prepared(mean(models.parameters), recalibrate, statistics, everyone)
     for inputs in split.inputs.split(BATCH):
-        own = [_outputs(models, parameters, inputs) for parameters in models]
+        own = [features(models, parameters, inputs) for parameters in models]
         for (a, b, alpha), point in points.items():
-            for layer, output in _outputs(models, point, inputs).items():
+            for layer, output in features(models, point, inputs).items():
                 between = alpha * own[a][layer] + (1 - alpha) * own[b][layer]
                 apart = 1 - cosine(own[a][layer], own[b][layer])
                 key: tuple[Any, ...] = (layer, models.seeds[a], models.seeds[b], 1 - alpha)
                 sums.add(key, 1 - cosine(output, between), apart, _coefficient(output, between))
-        for layer, output in _outputs(models, average, inputs).items():
+        for layer, output in features(models, average, inputs).items():
             between = torch.stack([one[layer] for one in own]).mean(dim=0)
             apart = torch.stack([1 - cosine(own[a][layer], own[b][layer]) for a, b in pairs]).mean(dim=0)
             key = (layer, models.seeds[0], "merged", 1 / len(models))
@@ -133,7 +150,7 @@ def conditions(models: Models, split: Split) -> pd.DataFrame:
     """
     sums = Sums()
     for inputs in split.inputs.split(BATCH):
-        own = [features(models, parameters, inputs) for parameters in models]
+        own = [calls(models, parameters, inputs) for parameters in models]
         for a, b in itertools.combinations(range(len(models)), 2):
             for layer, first in own[a].items():
                 second = own[b][layer]
@@ -159,21 +176,21 @@ def stitching(models: Models, split: Split) -> pd.DataFrame:
     """
     objective, rows = objective_named(split.objective), []
     for a, b in itertools.permutations(range(len(models)), 2):
-        predicted: dict[str, list[Any]] = {}
+        given: dict[str, list[Any]] = {}
         for inputs in split.inputs.split(BATCH):
-            lower = _outputs(models, models[a], inputs)
+            lower = features(models, models[a], inputs)
             for layer in [*lower][:-1]:
                 outputs = watch(models.network, models[b], inputs, _replacing(layer, lower[layer]))
-                predicted.setdefault(layer, []).append(objective.predictions(outputs))
-        for layer, parts in predicted.items():
-            score = objective.score(torch.cat(parts), split.targets)
-            rows.append((layer, models.seeds[a], models.seeds[b], *score))
+                given.setdefault(layer, []).append(outputs)
+        for layer, batches in given.items():
+            score = objective.score(objective.predictions(joined(batches)), split.targets)
+            rows.append((layer_of(layer), models.seeds[a], models.seeds[b], *score))
     return pd.DataFrame(rows, columns=["layer", "model_a", "model_b", "loss", "accuracy"])
 
 
 def _replacing(layer: str, output: Tensor) -> Any:
     def see(call: Call) -> Tensor | None:
-        return output if call.layer == layer and call.function in LAYERS else None
+        return output if call.name == layer and call.function in LAYERS else None
 
     return see
 
@@ -181,10 +198,6 @@ def _replacing(layer: str, output: Tensor) -> Any:
 def _coefficient(one: Tensor, other: Tensor) -> Tensor:
     left, right = one.flatten(1).double(), other.flatten(1).double()
     return (left * right).sum(dim=1) / right.square().sum(dim=1).clamp_min(1e-300)
-
-
-def _outputs(models: Models, parameters: Parameters, inputs: Inputs) -> Features:
-    return {layer: call.output for layer, call in features(models, parameters, inputs).items()}
 
 
 def _prepared(

@@ -19,7 +19,7 @@ from onebasin.measures.attacks import ATTACKS, Range
 from onebasin.measures.run import Run, by_count
 from onebasin.models.features import Call, watch
 from onebasin.models.objective import objective_named
-from onebasin.models.running import outputs
+from onebasin.models.running import joined, outputs
 from onebasin.models.stack import Models
 from onebasin.parameters import Parameters, dot
 
@@ -45,7 +45,7 @@ def under_attack(
     rows = []
     for name, strength in cases:
         generator.set_state(state)
-        predicted = []
+        given = []
         for start in range(0, len(split), BATCH):
             batch = split.some(slice(start, start + BATCH))
             if name == "clean":
@@ -53,8 +53,9 @@ def under_attack(
             else:
                 inputs = ATTACKS[name](models.network, parameters, batch, strength, allowed, generator)
             moved = Split(inputs, batch.targets, batch.objective)
-            predicted.append(objective.predictions(outputs(models.network, parameters, moved)))
-        rows.append((name, strength, *objective.score(torch.cat(predicted), split.targets)))
+            given.append(outputs(models.network, parameters, moved))
+        predicted = objective.predictions(joined(given))
+        rows.append((name, strength, *objective.score(predicted, split.targets)))
     return pd.DataFrame(rows, columns=["attack", "strength", "loss", "accuracy"])
 
 
@@ -80,7 +81,7 @@ def norms(models: Models, parameters: Parameters, split: Split) -> dict[str, flo
     return {
         "frobenius": math.sqrt(dot(weights, weights)),
         "spectral_product": float(torch.stack(singular).sum().exp()),
-        "mean_logit": float(logits.abs().double().mean()),
+        "mean_logit": float(logits.abs().double().mean()) if isinstance(logits, Tensor) else float("nan"),
     }
 
 
@@ -113,7 +114,8 @@ def robustness(run: Run, settings: Mapping[str, Any]) -> dict[str, pd.DataFrame]
         for seed, parent in zip(run.parents(count).seeds, run.parents(count), strict=True):
             found[str(seed)] = run.once(("robustness", seed), partial(of, parent))
         frobenius = float(found["merged"][1]["frobenius"].iloc[0])
-        found["rescaled"] = of(rescaled(run.models, run.models[0], frobenius))
+        recalibrate = run.recalibration(repair=False)  # statistics of a model's norms are those of its own scale
+        found["rescaled"] = of(recalibrate(rescaled(run.models, run.models[0], frobenius)))
         return {
             table: pd.concat([parts[place].assign(model=name) for name, parts in found.items()])
             for place, table in enumerate(("robustness", "norms"))

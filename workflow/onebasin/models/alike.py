@@ -31,8 +31,8 @@ def require_alike(models: Models, networks: Sequence[nn.Module]) -> None:
             wanted = _outputs(networks[number], models, number, inputs)
             found = _outputs(models.network, models, number, inputs)
         except Exception:  # what does not run is refused where it is needed
-            return
-        if all(torch.allclose(one, other, equal_nan=True) for one, other in zip(wanted, found, strict=True)):
+            continue
+        if _same(wanted, found):
             continue
         places = _differing(networks[0], networks[number])
         where = f" ({', '.join(places)})" if places else ""
@@ -46,6 +46,12 @@ def _outputs(network: nn.Module, models: Models, number: int, inputs: Inputs) ->
     with global_rng("alike"):
         given: Any = forward(copy_sharing_tensors(network, training=False), models[number], inputs)
     return [part for part in pytree.tree_leaves(given) if isinstance(part, Tensor)]
+
+
+def _same(some: Sequence[Tensor], others: Sequence[Tensor]) -> bool:
+    if [(part.shape, part.dtype) for part in some] != [(part.shape, part.dtype) for part in others]:
+        return False
+    return all(torch.allclose(one, other, equal_nan=True) for one, other in zip(some, others, strict=True))
 
 
 def _varied(example: Tensor) -> Tensor:

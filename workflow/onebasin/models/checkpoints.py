@@ -143,6 +143,8 @@ def stack(
     parameters = {name: tensor.to(device) for name, tensor in stacked(models).items()}
     network = network.to(device).eval()
     kind = input_type or files[0].input_type or type_taken(network, input_shape, device)
+    if isinstance(input_shape, dict) and not isinstance(kind, dict):
+        kind = dict.fromkeys(input_shape, kind)
     return Models(network, parameters, names_of(files), input_shape, kind, skipped)
 
 

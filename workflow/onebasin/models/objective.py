@@ -5,7 +5,6 @@ The data say which objective is theirs (`Split.objective`). Two are built in; a 
 """
 
 from collections.abc import Callable
-from functools import cache
 from typing import Any
 
 import torch
@@ -36,6 +35,12 @@ class Objective:
     def right(self, outputs: Any, targets: Tensor) -> Tensor:
         """How many samples are told right; NaN where nothing is right or wrong."""
         return torch.full((), NAN, device=targets.device)
+
+    def judged(self, outputs: Any, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """The mean loss, and how many samples are told right (detached)."""
+        loss = self.loss(outputs, targets)
+        with torch.no_grad():
+            return loss, self.right(outputs, targets)
 
     def predictions(self, outputs: Any) -> Any:
         """Of outputs, what `score` and `ensemble` go on with."""
@@ -119,6 +124,11 @@ class Own(Objective):
         """Its accuracy times the number of samples."""
         return self._judge(outputs, targets)[1] * len(targets)
 
+    def judged(self, outputs: Any, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Both of one call, as the function may be costly, or draw."""
+        loss, accuracy = self._judge(outputs, targets)
+        return loss, accuracy.detach() * len(targets)
+
     def score(self, predictions: Any, targets: Tensor) -> tuple[float, float]:
         """What the function says of a whole split."""
         loss, accuracy = self._judge(predictions, targets)
@@ -140,7 +150,6 @@ class Own(Objective):
 cross_entropy, mean_squared_error = CrossEntropy(), MeanSquaredError()
 
 
-@cache
 def objective_named(name: str | Callable[..., Any]) -> Objective:
     """The objective called `name`: a built-in one, or a function (or `Objective`) of one's own, which may be given as
     it is.

@@ -1,7 +1,7 @@
 """Running one model: its outputs for inputs or for a whole split, and what it is worth there."""
 
 import math
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -60,8 +60,30 @@ def outputs(network: nn.Module, parameters: Parameters, split: Split) -> Any:
     tensors = tensors_of(split.inputs)
     values = VALUES if all(tensor.is_floating_point() for tensor in tensors) else TOKENS
     size = max(1, values // max(math.prod(tensor.shape[1:]) for tensor in tensors))
-    found = [forward(network, parameters, inputs) for inputs in split.inputs.split(size)]
-    return pytree.tree_map(lambda *parts: torch.cat(parts) if isinstance(parts[0], Tensor) else parts[0], *found)
+    return joined([forward(network, parameters, inputs) for inputs in split.inputs.split(size)])
+
+
+def joined(batches: Sequence[Any]) -> Any:
+    """What a network gives for consecutive batches, as it would for all of them.
+
+    Raises:
+        OnebasinError: outputs that cannot be put together: neither tensors `[n, ...]`, nor the same in every batch.
+    """
+    if len(batches) == 1:
+        return batches[0]
+
+    def together(*parts: Any) -> Any:
+        if all(isinstance(part, Tensor) and part.dim() for part in parts):
+            return torch.cat(parts)
+        if type(parts[0]) in (type(None), bool, int, float, str) and all(part == parts[0] for part in parts):
+            return parts[0]
+        kind = "a number a batch" if isinstance(parts[0], Tensor) else type(parts[0]).__name__
+        raise OnebasinError(
+            f"the network gives {kind} beside or around its outputs, which cannot be put together for many batches; "
+            f"wrap it in a module that gives tensors [n, ...], or dictionaries or tuples of them"
+        )
+
+    return pytree.tree_map(together, *batches)
 
 
 def predictions(network: nn.Module, parameters: Parameters, split: Split) -> Any:

@@ -160,14 +160,13 @@ class _Run:
         small = refusing_small_batches(len(targets))
         with small, autocast(self.device, self.settings.get("precision", "float32")), fast_linear():
             outputs = self._forward(*arguments, **named)
-        outputs = pytree.tree_map(lambda part: part.float() if part.dtype == torch.bfloat16 else part, outputs)
-        loss = self._objective.loss(outputs, targets)
+        outputs = pytree.tree_map(_in_float32, outputs)
+        loss, right = self._objective.judged(outputs, targets)
         self.optimizer.zero_grad()
         loss.backward()
         clip(self.network, self.settings)
         self.optimizer.step()
-        with torch.no_grad():
-            return torch.stack([loss.detach() * len(targets), self._objective.right(outputs, targets)])
+        return torch.stack([loss.detach() * len(targets), right])
 
     def _validate(self) -> tuple[float, float]:
         if self.data.validation is None:
@@ -221,3 +220,8 @@ class _Run:
         if artifact.facts["best"] is not None:
             best = {name: tensor.to(self.device) for name, tensor in parts["best"].items()}
             self.best = artifact.facts["best"], best
+
+
+def _in_float32(part: Any) -> Any:
+    """What autocast left in half precision, as the loss takes it."""
+    return part.float() if isinstance(part, Tensor) and part.dtype == torch.bfloat16 else part
