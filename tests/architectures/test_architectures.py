@@ -195,12 +195,15 @@ TRANSFORMERS = {
     "Whisper": Architecture("speech", configured("WhisperForAudioClassification", WHISPER, SPECTRA), SPECTRUM, 7, 1.0),
 }
 
-TABLES = {"torchvision": TORCHVISION, "timm": TIMM, "transformers": TRANSFORMERS}
+ROWS = [
+    pytest.param(library, architecture, id=f"{library}, {architecture.family}, {name}")
+    for library, table in (("torchvision", TORCHVISION), ("timm", TIMM), ("transformers", TRANSFORMERS))
+    for name, architecture in table.items()
+]
 
 
-@pytest.mark.parametrize(("library", "name"), [(library, name) for library, table in TABLES.items() for name in table])
-def test_the_symmetries_of_an_architecture_are_found_and_proven(library, name):
-    architecture = TABLES[library][name]
+@pytest.mark.parametrize(("library", "architecture"), ROWS)
+def test_the_symmetries_of_an_architecture_are_found_and_proven(library, architecture):
     module = pytest.importorskip(library, reason=f"{library} is missing or incomplete: pip install -e .[zoo]")
     with seeding.global_rng("architecture"):
         network = architecture.build(module)
