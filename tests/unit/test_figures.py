@@ -3,7 +3,7 @@
 import importlib
 import subprocess
 import sys
-from itertools import combinations, product
+from itertools import combinations, permutations, product
 
 import matplotlib as mpl
 import numpy as np
@@ -60,6 +60,9 @@ def make_tables(counts=(2, 3, 4, 5), trials=3, splits=("test", "train"), methods
         "alignment": _alignment,
         "three_models": _three_models,
         "truncation": _truncation,
+        "llfc": _llfc,
+        "stitching": _stitching,
+        "robustness": _robustness,
     }
     tables = {name: pd.DataFrame([row for key in keys for row in make(key, random)]) for name, make in makers.items()}
     for name in ("distance", "alignment"):  # are not of a split
@@ -180,6 +183,26 @@ def _truncation(key, random):
         excess = {"barrier_loss": 10**gamma * _barrier(key, random), "barrier_accuracy": 0.0}
         place = {"method": "weight_matching", "count": 2, "model_a": first, "model_b": other}
         yield {**key, **place, "gamma": gamma, "kept_share": 1 - gamma, **excess}
+
+
+def _llfc(key, random):
+    for a, b in combinations(_seeds(key), 2):
+        for layer, far in (("conv1", 0.0), ("block.conv2", 1.0), ("out", 0.5)):
+            values = {"dissimilarity": far * _barrier(key, random), "baseline": 0.5, "coefficient": 1.0}
+            yield {**key, "model_a": a, "model_b": b, "weight_b": 0.5, "layer": layer, **values}
+
+
+def _stitching(key, random):
+    for a, b in permutations(_seeds(key), 2):
+        for layer in ("conv1", "block.conv2"):
+            yield {**key, "model_a": a, "model_b": b, "layer": layer, "loss": 0.2, "accuracy": 0.9 * random.random()}
+
+
+def _robustness(key, random):
+    for model in ("merged", "rescaled", *map(str, _seeds(key))):
+        for attack, strength in (("clean", 0.0), ("fgsm", 0.05), ("pgd", 0.05), ("noise", 0.2)):
+            case = {"model": model, "attack": attack, "strength": strength}
+            yield {**key, **case, "loss": 0.3, "accuracy": 0.8 + 0.1 * random.random()}
 
 
 def _singular_values(trial, model, random, size=8):
