@@ -301,7 +301,11 @@ def measuring(**settings):
 
 
 def test_all_is_measured_that_the_counts_and_methods_allow():
-    assert set(measuring().measures) == {*entries("measure")}
+    every = {*entries("measure")}
+    optional = {name for name, entry in entries("measure").items() if entry.get("optional")}
+    assert set(measuring().measures) == every - optional
+    assert optional == {"llfc", "robustness"}
+    assert "llfc" in measuring(measures={"llfc": {}}).measures
     assert "landscape" not in measuring(counts=[2]).measures
     assert "three_models" not in measuring(counts=[2]).measures
     assert "truncation" not in measuring(methods={"naive": {}, "ste_mm": {}}).measures
