@@ -148,3 +148,14 @@ def fresh(tmp_path: Path) -> Clone:
 def fresh_tiny(tmp_path: Path) -> Clone:
     """A clone without results, for the tiny experiment."""
     return Clone(tmp_path, "tiny.yaml")
+
+
+@pytest.fixture(scope="session")
+def one_thread():
+    """Results depend on the number of threads in their last bits."""
+    import torch  # which the tests of the workflow do without
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

@@ -20,7 +20,7 @@ from onebasin.errors import OnebasinError
 from onebasin.machine import vision  # noqa: F401 - torchvision, before timm and transformers import it by its name
 from onebasin.symmetry.summary import moving_share
 
-pytestmark = pytest.mark.exhaustive
+pytestmark = [pytest.mark.exhaustive, pytest.mark.usefixtures("one_thread")]
 
 
 @dataclass(frozen=True)
@@ -42,14 +42,6 @@ class Architecture:
     share: float
     type: torch.dtype = torch.float32
     remembers: str | None = None
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 # torchvision

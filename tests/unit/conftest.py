@@ -9,12 +9,8 @@ settings.load_profile("onebasin")
 
 
 @pytest.fixture(autouse=True, scope="session")
-def _one_thread():
-    """Results depend on the number of threads in their last bits."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+def _one_thread(one_thread):
+    """In all unit tests."""
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,7 @@
 One input has a shape `(c, h, w)` and a type; several have these by name, as `{"input_ids": (16,), "mask": (16,)}`.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -112,6 +112,16 @@ def as_type(given: Any) -> Type | None:
     return kind if isinstance(kind, torch.dtype) else None
 
 
+def types_for(shape: Shape, kind: Type) -> Type:
+    """The type of every input of that shape, where one is given for all."""
+    return dict.fromkeys(shape, kind) if isinstance(shape, dict) and not isinstance(kind, dict) else kind
+
+
+def number_type(tensors: Iterable[Tensor]) -> torch.dtype | None:
+    """The type of the first floating-point tensor: in which a network computes; None if there is none."""
+    return next((tensor.dtype for tensor in tensors if tensor.is_floating_point()), None)
+
+
 def shape_text(shape: Shape) -> str:
     """`3x32x32`, or `ids 16, mask 16`."""
     if isinstance(shape, dict):
@@ -129,7 +139,7 @@ def in_type_of(inputs: AnyInputs, parameters: Mapping[str, Tensor]) -> AnyInputs
 
     Numbers of data are float32, which a network in float64 takes without loss, and one in bfloat16 rounded.
     """
-    own = next((tensor.dtype for tensor in parameters.values() if tensor.is_floating_point()), None)
+    own = number_type(parameters.values())
     if own is None or all(tensor.dtype == own or not tensor.is_floating_point() for tensor in tensors_of(inputs)):
         return inputs
     return map_inputs(lambda tensor: tensor.to(own) if tensor.is_floating_point() else tensor, inputs)

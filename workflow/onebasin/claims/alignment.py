@@ -9,14 +9,23 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 
-from onebasin.claims.effects import Condition, Effect, Measure, Tables, mean_effect, mean_of_pairs, where
+from onebasin.claims.effects import (
+    Condition,
+    Effect,
+    Measure,
+    Tables,
+    mean_of_pairs,
+    of_every_method,
+    pairs_of,
+    where,
+)
 
 MIDPOINT = 0.5
 
 
 def _distance_reduction(tables: Tables, condition: Condition, method: str, count: int) -> pd.Series:
     """By how much of itself matching reduces the L2 distance between two models."""
-    return mean_of_pairs(where(tables["distance"], method=method, count=count), "reduction", _pairs(count))
+    return mean_of_pairs(where(tables["distance"], method=method, count=count), "reduction", pairs_of(count))
 
 
 def _barrier_reduction(tables: Tables, condition: Condition, method: str, count: int) -> pd.Series:
@@ -25,7 +34,7 @@ def _barrier_reduction(tables: Tables, condition: Condition, method: str, count:
         mean_of_pairs(
             where(tables["pairwise"], method=name, count=count, split=condition.options["split"]),
             "barrier_loss",
-            _pairs(count),
+            pairs_of(count),
         )
         for name in (method, condition.options["against"])
     )
@@ -35,7 +44,7 @@ def _barrier_reduction(tables: Tables, condition: Condition, method: str, count:
 def _taylor_error(tables: Tables, condition: Condition, method: str, count: int) -> pd.Series:
     """How far the estimate is off at the midpoint, in standard deviations over trials of the measured barrier."""
     rows = where(tables["taylor"], method=method, count=count, split=condition.options["split"], weight_b=MIDPOINT)
-    measured, estimate = (mean_of_pairs(rows, column, _pairs(count)) for column in ("measured", "estimate"))
+    measured, estimate = (mean_of_pairs(rows, column, pairs_of(count)) for column in ("measured", "estimate"))
     spread = measured.std(ddof=1, skipna=False)
     return (estimate - measured).abs() / (spread if spread > 0 else np.nan)
 
@@ -62,7 +71,7 @@ def _alignment(tables: Tables, method: str, count: int, gamma: float, column: st
     """R between two models over all layers."""
     table = tables["alignment"]
     rows = where(table[np.isclose(table["gamma"], gamma)], method=method, count=count, layer="total")
-    return mean_of_pairs(rows[rows["model_b"] != "merged"], column, _pairs(count))
+    return mean_of_pairs(rows[rows["model_b"] != "merged"], column, pairs_of(count))
 
 
 def _alignment_gain(tables: Tables, condition: Condition, method: str, count: int) -> pd.Series:
@@ -102,7 +111,7 @@ def _reduction_departure(tables: Tables, condition: Condition, method: str, coun
 
 def _anchored_barrier_difference(tables: Tables, condition: Condition, method: str, count: int) -> pd.Series:
     """Barrier between models that were matched to a third, less that with the other method (nats)."""
-    pairs = (count - 1) * (count - 2) // 2
+    pairs = pairs_of(count - 1)
     own, others = (
         mean_of_pairs(
             where(tables["three_models"], method=name, count=count, split=condition.options["split"]),
@@ -114,22 +123,7 @@ def _anchored_barrier_difference(tables: Tables, condition: Condition, method: s
     return own - others
 
 
-def _pairs(count: int) -> int:
-    return count * (count - 1) // 2
-
-
 # Details: what a reader wants to see beside the verdict
-
-
-def _of_every_method(table: str, what: str, measure: Measure) -> Callable[[Tables, Condition, int], str]:
-    """A detail that lists a number for every method of a table."""
-
-    def describe(tables: Tables, condition: Condition, count: int) -> str:
-        methods = dict.fromkeys(where(tables[table], count=count)["method"])
-        listed = [f"{method} {mean_effect(measure, tables, condition, method, count)}" for method in methods]
-        return f"{what}: {', '.join(listed)}"
-
-    return describe
 
 
 def _barriers(table: str, pairs: Callable[[int], int]) -> Measure:
@@ -171,15 +165,15 @@ def _gain_detail(tables: Tables, condition: Condition, count: int) -> str:
     return f"R {'; '.join(listed)}"
 
 
-_REDUCTIONS = _of_every_method("distance", "mean reduction", _distance_reduction)
-_ALIGNMENTS = _of_every_method("alignment", "mean R", _of_gamma)
+_REDUCTIONS = of_every_method("distance", "mean reduction", _distance_reduction)
+_ALIGNMENTS = of_every_method("alignment", "mean R", _of_gamma)
 
 DISTANCE_REDUCTION = Effect(("distance",), (), _distance_reduction, _REDUCTIONS)
 BARRIER_REDUCTION = Effect(
     ("pairwise",),
     ("split", "against"),
     _barrier_reduction,
-    _of_every_method("pairwise", "mean barrier (nats)", _barriers("pairwise", _pairs)),
+    of_every_method("pairwise", "mean barrier (nats)", _barriers("pairwise", pairs_of)),
 )
 TAYLOR_ERROR = Effect(("taylor",), ("split",), _taylor_error, _taylor_detail)
 SINGULAR_VALUE_CORRELATION = Effect(
@@ -194,9 +188,9 @@ ANCHORED_BARRIER_DIFFERENCE = Effect(
     ("three_models",),
     ("split", "against"),
     _anchored_barrier_difference,
-    _of_every_method(
+    of_every_method(
         "three_models",
         "mean barrier (nats)",
-        _barriers("three_models", lambda count: (count - 1) * (count - 2) // 2),
+        _barriers("three_models", lambda count: pairs_of(count - 1)),
     ),
 )

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from onebasin.errors import OnebasinError
@@ -93,3 +94,42 @@ def mean_effect(measure: Measure, tables: Tables, condition: Condition, method: 
     except MissingError:
         mean = math.nan
     return "missing" if math.isnan(mean) else f"{mean:.3g}"
+
+
+def mean_by_count(measure: Measure, tables: Tables, table: str, condition: Condition, method: str) -> str:
+    """The mean over trials at every number of models that the method has in that table: `2: 0.1, 5: 0.3`."""
+    counts = sorted({int(count) for count in where(tables[table], method=method)["count"]})
+    return ", ".join(f"{count}: {mean_effect(measure, tables, condition, method, count)}" for count in counts)
+
+
+def of_every_method(table: str, what: str, measure: Measure) -> Callable[[Tables, Condition, int], str]:
+    """A detail that lists a number for every method of a table; `what` may name options of the condition in braces."""
+
+    def describe(tables: Tables, condition: Condition, count: int) -> str:
+        methods = dict.fromkeys(where(tables[table], count=count)["method"])
+        listed = [f"{method} {mean_effect(measure, tables, condition, method, count)}" for method in methods]
+        return f"{what.format(**condition.options)}: {', '.join(listed)}"
+
+    return describe
+
+
+def log_ratio(above: pd.Series, below: pd.Series) -> pd.Series:
+    """Logarithm of the ratio, NaN where either is absent or not positive."""
+    return pd.Series(np.log(above.where(above > 0) / below.where(below > 0)))
+
+
+def smallest_count(frame: pd.DataFrame, count: int, what: str) -> int:
+    """The smallest number of models there is, to see a change from.
+
+    Raises:
+        MissingError: it is not below `count`.
+    """
+    smallest = frame["count"].min()  # NaN, if there is none
+    if not smallest < count:
+        raise MissingError(f"{what} at two numbers of models; there is no change to see at one")
+    return int(smallest)
+
+
+def pairs_of(count: int) -> int:
+    """How many pairs so many models make."""
+    return count * (count - 1) // 2

@@ -1,15 +1,24 @@
 """Effects of the claims about linear features (Zhou et al., NeurIPS 2023), read off a study of spawned and independent
 models: `spawned` says how many epochs the models share (0: none)."""
 
-from collections.abc import Callable
-
 import numpy as np
 import pandas as pd
 
-from onebasin.claims.effects import Condition, Effect, Measure, MissingError, Tables, mean_effect, where
+from onebasin.claims.effects import (
+    Condition,
+    Effect,
+    MissingError,
+    Tables,
+    log_ratio,
+    mean_of_pairs,
+    of_every_method,
+    pairs_of,
+    where,
+)
 
 MIDPOINT = 0.5
 SPAWN = "spawn"  # the study's column; its cells are settings, as text
+SHARED = "{spawned:g} epochs shared"
 
 
 def _rows(tables: Tables, table: str, condition: Condition, method: str, count: int) -> pd.DataFrame:
@@ -38,7 +47,7 @@ def _dissimilarity(tables: Tables, condition: Condition, method: str, count: int
 def _dissimilarity_change(tables: Tables, condition: Condition, method: str, count: int) -> pd.Series:
     """Logarithm of that dissimilarity over the other method's."""
     own, other = (_dissimilarity(tables, condition, name, count) for name in (method, condition.options["against"]))
-    return _log_ratio(own, other)
+    return log_ratio(own, other)
 
 
 def _commutativity_change(tables: Tables, condition: Condition, method: str, count: int) -> pd.Series:
@@ -47,13 +56,13 @@ def _commutativity_change(tables: Tables, condition: Condition, method: str, cou
         _worst_layer(_rows(tables, "llfc_conditions", condition, name, count), "commutativity", "max")
         for name in (method, condition.options["against"])
     )
-    return _log_ratio(own, other)
+    return log_ratio(own, other)
 
 
 def _barrier(tables: Tables, condition: Condition, method: str, count: int) -> pd.Series:
     """The mean loss barrier of the trial's pairs, in nats."""
     rows = _rows(tables, "pairwise", condition, method, count)
-    return rows.groupby("trial")["barrier_loss"].agg(lambda values: values.mean(skipna=False))
+    return mean_of_pairs(rows, "barrier_loss", pairs_of(count))
 
 
 def _stitched(tables: Tables, condition: Condition, method: str, count: int) -> pd.Series:
@@ -63,22 +72,7 @@ def _stitched(tables: Tables, condition: Condition, method: str, count: int) -> 
     return stitched / parents.reindex(stitched.index)
 
 
-def _log_ratio(above: pd.Series, below: pd.Series) -> pd.Series:
-    return pd.Series(np.log(above.where(above > 0) / below.where(below > 0)))
-
-
-def _of_all(measure: Measure, what: str, table: str) -> Callable[[Tables, Condition, int], str]:
-    """A detail that lists the effect for every method, among as many shared epochs."""
-
-    def describe(tables: Tables, condition: Condition, count: int) -> str:
-        methods = dict.fromkeys(where(tables[table], count=count)["method"])
-        listed = [f"{method} {mean_effect(measure, tables, condition, method, count)}" for method in methods]
-        return f"{what}, {condition.options['spawned']:g} epochs shared: {', '.join(listed)}"
-
-    return describe
-
-
-_DISSIMILARITIES = _of_all(_dissimilarity, "largest 1 - cos of a layer", "llfc")
+_DISSIMILARITIES = of_every_method("llfc", f"largest 1 - cos of a layer, {SHARED}", _dissimilarity)
 FEATURE_DISSIMILARITY = Effect(("llfc",), ("split", "spawned"), _dissimilarity, _DISSIMILARITIES, of_studies=True)
 FEATURE_CHANGE = Effect(
     ("llfc",), ("split", "spawned", "against"), _dissimilarity_change, _DISSIMILARITIES, of_studies=True
@@ -87,16 +81,24 @@ COMMUTATIVITY_CHANGE = Effect(
     ("llfc_conditions",),
     ("split", "spawned", "against"),
     _commutativity_change,
-    _of_all(_commutativity_change, "log ratio of the largest commutativity distance to that of the other", "llfc"),
+    of_every_method(
+        "llfc",
+        f"log ratio of the largest commutativity distance to that of the other, {SHARED}",
+        _commutativity_change,
+    ),
     of_studies=True,
 )
 SPAWNED_BARRIER = Effect(
-    ("pairwise",), ("split", "spawned"), _barrier, _of_all(_barrier, "mean barrier (nats)", "pairwise"), of_studies=True
+    ("pairwise",),
+    ("split", "spawned"),
+    _barrier,
+    of_every_method("pairwise", f"mean barrier (nats), {SHARED}", _barrier),
+    of_studies=True,
 )
 STITCHED_ACCURACY = Effect(
     ("stitching", "merged"),
     ("split", "spawned"),
     _stitched,
-    _of_all(_stitched, "lowest stitched accuracy over the parents'", "stitching"),
+    of_every_method("stitching", f"lowest stitched accuracy over the parents', {SHARED}", _stitched),
     of_studies=True,
 )

@@ -3,10 +3,21 @@
 import math
 from dataclasses import replace
 
-import numpy as np
 import pandas as pd
 
-from onebasin.claims.effects import Condition, Effect, MissingError, Tables, by_trial, mean_effect, mean_of_pairs, where
+from onebasin.claims.effects import (
+    Condition,
+    Effect,
+    Tables,
+    by_trial,
+    log_ratio,
+    mean_by_count,
+    mean_effect,
+    mean_of_pairs,
+    pairs_of,
+    smallest_count,
+    where,
+)
 
 
 def _excess_loss(tables: Tables, condition: Condition, method: str, count: int) -> pd.Series:
@@ -18,24 +29,22 @@ def _excess_loss(tables: Tables, condition: Condition, method: str, count: int) 
 def _pair_barrier(tables: Tables, condition: Condition, method: str, count: int) -> pd.Series:
     """Mean loss barrier over all pairs of permuted models, in units of the parents' mean loss."""
     barriers = _pair_barriers(tables, condition, method, count).rename("barrier").reset_index()
-    return mean_of_pairs(barriers, "barrier", count * (count - 1) // 2)
+    return mean_of_pairs(barriers, "barrier", pairs_of(count))
 
 
 def _sharpness_change(tables: Tables, condition: Condition, method: str, count: int) -> pd.Series:
     """Logarithm of the merged model's sharpness at `count` models over that at the smallest count."""
     merged = where(tables["sharpness"], model="merged", **condition.options)
-    smallest = merged["count"].min()
-    if not smallest < count:
-        raise MissingError("sharpness at two numbers of models; there is no change to see at one")
+    smallest = smallest_count(merged, count, "sharpness")
     large, small = (by_trial(where(merged, method=method, count=number), "value") for number in (count, smallest))
-    return _log_ratio(large, small)
+    return log_ratio(large, small)
 
 
 def _scan_reduction(tables: Tables, condition: Condition, method: str, count: int) -> pd.Series:
     """Logarithm of the row scans with the warm start over those without."""
     rows = where(tables["acceleration"], method=method, count=count)
     warm, cold = (by_trial(where(rows, warm_start=start), "row_scans") for start in (True, False))
-    return _log_ratio(warm, cold)
+    return log_ratio(warm, cold)
 
 
 def _pair_barriers(tables: Tables, condition: Condition, method: str, count: int) -> pd.Series:
@@ -46,16 +55,12 @@ def _pair_barriers(tables: Tables, condition: Condition, method: str, count: int
     return barriers / parents.reindex(barriers.index)
 
 
-def _log_ratio(above: pd.Series, below: pd.Series) -> pd.Series:
-    """Logarithm of the ratio, NaN where either is absent or not positive."""
-    return pd.Series(np.log(above.where(above > 0) / below.where(below > 0)))
-
-
 # Details: what a reader wants to see beside the verdict
 
 
 def _excess_loss_detail(tables: Tables, condition: Condition, count: int) -> str:
-    return "; ".join(f"{method} by count: {_by_count(tables, condition, method)}" for method in condition.methods)
+    counts = {method: mean_by_count(_excess_loss, tables, "merged", condition, method) for method in condition.methods}
+    return "; ".join(f"{method} by count: {means}" for method, means in counts.items())
 
 
 def _pair_barrier_detail(tables: Tables, condition: Condition, count: int) -> str:
@@ -102,12 +107,6 @@ def _scan_detail(tables: Tables, condition: Condition, count: int) -> str:
 def _different(tables: Tables, condition: Condition) -> int:
     rows = tables["acceleration"]
     return int((~rows["identical"] & rows["method"].isin(condition.methods)).sum())
-
-
-def _by_count(tables: Tables, condition: Condition, method: str) -> str:
-    """The mean excess loss at every number of models that the method has."""
-    counts = sorted({int(count) for count in where(tables["merged"], method=method)["count"]})
-    return ", ".join(f"{count}: {mean_effect(_excess_loss, tables, condition, method, count)}" for count in counts)
 
 
 EXCESS_LOSS = Effect(("merged",), ("split",), _excess_loss, _excess_loss_detail)

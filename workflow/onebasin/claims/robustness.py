@@ -3,7 +3,18 @@
 import numpy as np
 import pandas as pd
 
-from onebasin.claims.effects import Condition, Effect, Measure, MissingError, Tables, by_trial, mean_effect, where
+from onebasin.claims.effects import (
+    Condition,
+    Effect,
+    Measure,
+    Tables,
+    by_trial,
+    log_ratio,
+    mean_by_count,
+    mean_effect,
+    smallest_count,
+    where,
+)
 
 
 def _loss_difference(tables: Tables, condition: Condition, method: str, count: int) -> pd.Series:
@@ -28,48 +39,44 @@ def _attacked(tables: Tables, condition: Condition, method: str, count: int, mod
 
 def _robustness_change(tables: Tables, condition: Condition, method: str, count: int) -> pd.Series:
     """Accuracy under attack at `count` models less that at the smallest count."""
-    return _attacked(tables, condition, method, count) - _attacked(
-        tables, condition, method, _smallest(tables["robustness"], count)
-    )
+    smallest = smallest_count(tables["robustness"], count, "robustness")
+    return _attacked(tables, condition, method, count) - _attacked(tables, condition, method, smallest)
 
 
 def _robustness_over_rescaled(tables: Tables, condition: Condition, method: str, count: int) -> pd.Series:
     """Accuracy under attack less that of a single model scaled to the merged model's norm."""
-    return _attacked(tables, condition, method, count) - _attacked(tables, condition, method, count, "rescaled")
+    return _attacked(tables, condition, method, count) - _rescaled(tables, condition, method, count)
+
+
+def _norm(tables: Tables, condition: Condition, method: str, count: int) -> pd.Series:
+    """The merged model's norm."""
+    table = tables["norms"]
+    merged = table[table["model"].astype(str) == "merged"]
+    rows = where(merged, method=method, count=count, split=condition.options["split"])
+    return by_trial(rows, condition.options["norm"])
 
 
 def _norm_change(tables: Tables, condition: Condition, method: str, count: int) -> pd.Series:
     """Logarithm of the merged model's norm at `count` models over that at the smallest count."""
-    table = tables["norms"]
-    merged = where(table[table["model"].astype(str) == "merged"], split=condition.options["split"])
-    large, small = (
-        by_trial(where(merged, method=method, count=number), condition.options["norm"])
-        for number in (count, _smallest(table, count))
-    )
-    return pd.Series(np.log(large / small))
+    smallest = smallest_count(tables["norms"], count, "norms")
+    return log_ratio(*(_norm(tables, condition, method, number) for number in (count, smallest)))
 
 
-def _smallest(table: pd.DataFrame, count: int) -> int:
-    smallest = int(table["count"].min())
-    if not smallest < count:
-        raise MissingError("two numbers of models; there is no change to see at one")
-    return smallest
+def _loss(tables: Tables, condition: Condition, method: str, count: int) -> pd.Series:
+    """The merged model's loss."""
+    return by_trial(where(tables["merged"], method=method, count=count, split=condition.options["split"]), "loss")
+
+
+# Details: what a reader wants to see beside the verdict
 
 
 def _by_method_and_count(tables: Tables, table: str, measure: Measure, condition: Condition) -> str:
-    found = []
-    for method in dict.fromkeys(tables[table]["method"]):
-        counts = sorted({int(count) for count in where(tables[table], method=method)["count"]})
-        means = [f"{count}: {mean_effect(measure, tables, condition, method, count)}" for count in counts]
-        found.append(f"{method} {', '.join(means)}")
-    return "; ".join(found)
+    methods = dict.fromkeys(tables[table]["method"])
+    return "; ".join(f"{method} {mean_by_count(measure, tables, table, condition, method)}" for method in methods)
 
 
 def _loss_detail(tables: Tables, condition: Condition, count: int) -> str:
-    def loss(tables: Tables, condition: Condition, method: str, count: int) -> pd.Series:
-        return by_trial(where(tables["merged"], method=method, count=count, split=condition.options["split"]), "loss")
-
-    return f"loss by count: {_by_method_and_count(tables, 'merged', loss, condition)}"
+    return f"loss by count: {_by_method_and_count(tables, 'merged', _loss, condition)}"
 
 
 def _drop_detail(tables: Tables, condition: Condition, count: int) -> str:
@@ -88,12 +95,7 @@ def _rescaled(tables: Tables, condition: Condition, method: str, count: int) -> 
 
 
 def _norm_detail(tables: Tables, condition: Condition, count: int) -> str:
-    def norm(tables: Tables, condition: Condition, method: str, count: int) -> pd.Series:
-        table = tables["norms"]
-        merged = where(table[table["model"].astype(str) == "merged"], split=condition.options["split"])
-        return by_trial(where(merged, method=method, count=count), condition.options["norm"])
-
-    return f"{condition.options['norm']} by count: {_by_method_and_count(tables, 'norms', norm, condition)}"
+    return f"{condition.options['norm']} by count: {_by_method_and_count(tables, 'norms', _norm, condition)}"
 
 
 _ATTACKED = ("split", "attack", "strength")

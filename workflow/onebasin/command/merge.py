@@ -69,11 +69,9 @@ def command(
         table = f"not evaluated, as {', '.join(models.skipped)} are those of {files[0]}"
     elif data and data.objective == UNJUDGED:
         table = "not evaluated, as there is no objective"
+    elif data:
+        table = merged_table(api.evaluate(models, merged, data), opened.unit)
     else:
-        table = (
-            merged_table(api.evaluate(models, merged, data), opened.unit)
-            if data
-            else "give --data to see how good it is"
-        )
+        table = "give --data to see how good it is"
     save_merged(output, merged, models, method, trial, **opened.identities)
     click.echo(f"{output}: the average of {len(files)} models, permuted by {method}\n{table}")

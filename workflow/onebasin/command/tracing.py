@@ -11,6 +11,7 @@ from onebasin.seeding import generator
 from onebasin.symmetry.check import prove
 from onebasin.symmetry.spec import Spec
 from onebasin.symmetry.summary import moving_share
+from onebasin.symmetry.trace import trace
 
 
 class Traced:
@@ -25,7 +26,7 @@ class Traced:
     @cached_property
     def spec(self) -> Spec:
         """Its groups."""
-        return api.trace_module(self._module, self._example)
+        return trace(self._module, self._example)
 
     def summary(self) -> str:
         """Groups, units, the share of the parameters that move, the largest change of an output, and the precision.

@@ -8,7 +8,6 @@ from onebasin.figures import style
 from onebasin.figures.alignment import BEFORE
 
 GAMMA = 0.3  # the paper's cutoff; of those that were measured, the nearest to it is shown
-LETTER = 0.065  # inches of a layer's name, where it stands upright
 
 
 @style.paper_style
@@ -23,16 +22,14 @@ def alignment_layers(tables: style.Tables) -> Figure:
     table = table.assign(place=table["layer"].map({layer: place for place, layer in enumerate(layers)}))
     gammas = np.array(sorted(table["gamma"].unique()))
     chosen = sorted({gammas[0], gammas[np.abs(gammas - GAMMA).argmin()]})
-    crowded = len(layers) > 8
-    height = 2.5 + (LETTER * max(map(len, layers)) if crowded else 0)
-    figure, axes = style.new_figure(1, len(chosen), height=height, sharey=True)
+    figure, axes = style.new_figure(1, len(chosen), height=2.5 + style.room_for(layers), sharey=True)
     for panel, gamma in zip(axes, chosen, strict=True):
         rows = table[table["gamma"] == gamma]
         style.method_lines(panel, rows, "place", "alignment")
         before = rows.groupby("place")["alignment_before"].mean()
         panel.plot(before.index.to_numpy(), before.to_numpy(), zorder=4, **BEFORE)
-        panel.set(title=rf"$\gamma$ = {gamma:g}, $N$ = {count}", xlabel="layer", ylabel="")
-        panel.set_xticks(range(len(layers)), layers, rotation=90 if crowded else 0)
+        panel.set(title=rf"$\gamma$ = {gamma:g}, $N$ = {count}", ylabel="")
+        style.layer_axis(panel, layers)
     figure.supylabel("alignment $R$")
     handles = style.method_handles(style.methods_in(table))
     style.legend_above(figure, [*handles, Line2D([], [], label="before matching", **BEFORE)])

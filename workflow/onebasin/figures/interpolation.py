@@ -4,8 +4,6 @@ from matplotlib.figure import Figure
 
 from onebasin.figures import style
 
-UNITS = {"loss": "nats", "accuracy": "%"}
-
 
 @style.paper_style
 def interpolation(tables: style.Tables) -> Figure:
@@ -18,9 +16,9 @@ def interpolation(tables: style.Tables) -> Figure:
     # weights that went through arithmetic or text must still fall together
     table = table.assign(weight_b=table["weight_b"].round(6), accuracy=100 * table["accuracy"])
     every = max(1, (len(table["weight_b"].unique()) - 1) // 4)
-    told = {quantity: unit for quantity, unit in UNITS.items() if table[quantity].notna().any()}
+    told = style.told(table)
     figure, axes = style.new_figure(1, len(told), height=2.6, sharex=True)
-    for panel, (quantity, unit) in zip(axes, told.items(), strict=True):
+    for panel, (quantity, (_, unit)) in zip(axes, told.items(), strict=True):
         style.method_lines(panel, table, "weight_b", quantity, markevery=every)
         panel.set(xlabel=f"weight of model $b$ ($N$ = {count})", ylabel=f"{split} {quantity} ({unit})")
         panel.set_xlim(-0.02, 1.02)

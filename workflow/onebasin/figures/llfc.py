@@ -13,7 +13,6 @@ from onebasin.figures import style
 ENDS: dict[str, Any] = {"color": "black", "linestyle": (0, (1, 1.5)), "linewidth": 1.2}
 MIDPOINT = 0.5
 SMALLEST = 1e-6  # what is nearer to a right angle's 1 - cos than that is drawn there: the first layer's is 0
-LETTER = 0.065  # inches of a layer's name, where it stands upright
 
 
 @style.paper_style
@@ -29,23 +28,20 @@ def llfc(tables: style.Tables) -> Figure:
     pairs = features[features["model_b"].astype(str) != "merged"]
     weights = np.array(sorted(pairs["weight_b"].unique()))
     middle = pairs[pairs["weight_b"] == weights[np.abs(weights - MIDPOINT).argmin()]]
-    crowded = len(layers) > 8
     told = stitched["accuracy"].notna().any()
-    height = 2.6 + (LETTER * max(map(len, layers)) if crowded else 0)
-    figure, axes = style.new_figure(1, 2 if told else 1, height=height)
-    _draw(axes[0], middle.assign(value=middle["dissimilarity"].clip(lower=SMALLEST)), places, crowded)
+    figure, axes = style.new_figure(1, 2 if told else 1, height=2.6 + style.room_for(layers))
+    _draw(axes[0], middle.assign(value=middle["dissimilarity"].clip(lower=SMALLEST)), places)
     between = middle.assign(place=middle["layer"].astype(str).map(places)).groupby("place")["baseline"].mean()
     axes[0].plot(between.index.to_numpy(), between.clip(lower=SMALLEST).to_numpy(), zorder=4, **ENDS)
     axes[0].set(yscale="log", ylabel=f"1 - cos of features, middle ($N$ = {count})")
     if told:
-        _draw(axes[1], stitched.assign(value=100 * stitched["accuracy"]), places, crowded)
+        _draw(axes[1], stitched.assign(value=100 * stitched["accuracy"]), places)
         axes[1].set(ylabel="stitched accuracy (%)", xlabel="layer behind which it is stitched")
     handles = style.method_handles(style.methods_in(features))
     style.legend_above(figure, [*handles, Line2D([], [], label="between the two ends", **ENDS)])
     return figure
 
 
-def _draw(axes: Axes, table: pd.DataFrame, places: dict[str, int], crowded: bool) -> None:
+def _draw(axes: Axes, table: pd.DataFrame, places: dict[str, int]) -> None:
     style.method_lines(axes, table.assign(place=table["layer"].astype(str).map(places)), "place", "value")
-    axes.set_xlabel("layer")
-    axes.set_xticks(range(len(places)), list(places), rotation=90 if crowded else 0)
+    style.layer_axis(axes, list(places))

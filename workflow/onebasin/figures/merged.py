@@ -10,7 +10,6 @@ from matplotlib.lines import Line2D
 
 from onebasin.figures import style
 
-UNITS = {"loss": (1.0, "nats"), "accuracy": (100.0, "%")}
 ENSEMBLE: dict[str, Any] = {"color": "black", "linestyle": (0, (1, 1.5)), "linewidth": 1.2, "marker": "+"}
 
 
@@ -21,8 +20,7 @@ def merged(tables: style.Tables) -> Figure:
     Lines are means over trials, bands one standard deviation.
     """
     table = style.needed(tables, "merged")
-    told = [quantity for quantity in UNITS if table[quantity].notna().any()]
-    panels = [(quantity, split) for quantity in told for split in style.splits_in(table)]
+    panels = [(quantity, split) for quantity in style.told(table) for split in style.splits_in(table)]
     rows = len(panels) // 2
     figure, axes = style.new_figure(rows, 2, height=0.4 + 1.95 * rows)
     for panel, (quantity, split) in zip(axes, panels, strict=True):
@@ -33,7 +31,7 @@ def merged(tables: style.Tables) -> Figure:
 
 
 def _draw_panel(axes: Axes, table: pd.DataFrame, quantity: str, split: str) -> None:
-    scale, unit = UNITS[quantity]
+    scale, unit = style.QUANTITIES[quantity]
     columns = [quantity, f"parents_{quantity}", f"ensemble_{quantity}"]
     table = table.assign(**{column: scale * table[column] for column in columns})
     # the same parents stand behind every method: one value a trial, so that the band is a deviation over trials

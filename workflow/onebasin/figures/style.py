@@ -68,6 +68,9 @@ RC: Any = {
     "svg.hashsalt": "onebasin",
 }
 
+QUANTITIES = {"loss": (1.0, "nats"), "accuracy": (100.0, "%")}  # as tables have them: scale and unit to be shown in
+LETTER = 0.065  # inches of a letter that stands upright
+CROWDED = 8  # layers, whose names lie beside each other no longer
 PARENTS_COLOUR = "0.35"
 SEQUENTIAL = "mako_r"  # losses and barriers: the darker, the larger
 
@@ -236,6 +239,22 @@ def colour_bar(figure: Figure, axes: Sequence[Axes], colours: ScalarMappable, la
     bar.set_label(label)
     bar.outline.set_linewidth(0.6)
     log_ticks(bar.ax.yaxis, *colours.get_clim())
+
+
+def told(table: pd.DataFrame, prefix: str = "") -> dict[str, tuple[float, str]]:
+    """Of loss and accuracy those that the table has, as an objective may know no accuracy: scale and unit of each."""
+    return {quantity: how for quantity, how in QUANTITIES.items() if table[f"{prefix}{quantity}"].notna().any()}
+
+
+def room_for(layers: Sequence[str]) -> float:
+    """Inches that the names of layers take below an axis, beyond those of numbers: many stand upright."""
+    return LETTER * max(map(len, layers)) if len(layers) > CROWDED else 0
+
+
+def layer_axis(axes: Axes, layers: Sequence[str]) -> None:
+    """Name the places 0, 1, ... of an axis after the layers."""
+    axes.set_xlabel("layer")
+    axes.set_xticks(range(len(layers)), layers, rotation=90 if len(layers) > CROWDED else 0)
 
 
 def without_nats(figure: Figure) -> Figure:

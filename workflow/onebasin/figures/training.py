@@ -8,7 +8,6 @@ from matplotlib.lines import Line2D
 
 from onebasin.figures import style
 
-UNITS = {"loss": (1, "nats"), "accuracy": (100, "%")}
 SPLITS: dict[str, tuple[str, Any]] = {"train": ("0.55", "-"), "validation": ("0.1", "--")}  # colour and line
 
 
@@ -20,7 +19,7 @@ def training(tables: style.Tables) -> Figure:
     """
     table = style.needed(tables, "history")
     splits = {name: look for name, look in SPLITS.items() if table[f"{name}_loss"].notna().any()}
-    told = {quantity: unit for quantity, unit in UNITS.items() if table[f"train_{quantity}"].notna().any()}
+    told = style.told(table, "train_")
     figure, axes = style.new_figure(1, len(told), height=2.6, sharex=True)
     for panel, (quantity, (scale, unit)) in zip(axes, told.items(), strict=True):
         for name, (colour, line) in splits.items():

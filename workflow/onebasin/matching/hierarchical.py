@@ -8,7 +8,7 @@ the plain average of all.
 """
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -31,9 +31,8 @@ def hierarchical(
         data: not read.
         settings: those of `weight_matching`.
     """
-    nodes = [_Node([own], {}, one(models.weights, own)) for own in range(len(models))]
-    for own, node in enumerate(nodes):
-        node.elements[own] = one(identity(spec, 1, models.device), 0)
+    start = one(identity(spec, 1, models.device), 0)
+    nodes = [_Node({own: start}, one(models.weights, own)) for own in range(len(models))]
     work: dict[str, int] = {}
     while len(nodes) > 1:
         merged = []
@@ -47,11 +46,12 @@ def hierarchical(
     return Alignment(stacked([root.elements[own] for own in range(len(models))]), work)
 
 
+@dataclass(frozen=True)
 class _Node:
-    """Some of the models, the elements that bring them together, and their average."""
+    """Some of the models: the elements that bring each of them to the others, and their average."""
 
-    def __init__(self, models: list[int], elements: dict[int, Elements], average: Parameters) -> None:
-        self.models, self.elements, self.average = models, elements, average
+    elements: dict[int, Elements]
+    average: Parameters
 
 
 def _joined(first: _Node, second: _Node, pair: Models, spec: Spec, found: Alignment) -> _Node:
@@ -61,5 +61,4 @@ def _joined(first: _Node, second: _Node, pair: Models, spec: Spec, found: Alignm
         for own, before in node.elements.items()
     }
     both = act_on_stack(pair.parameters, spec, found.elements)
-    models = first.models + second.models
-    return _Node(models, elements, lerp(one(both, 0), one(both, 1), len(second.models) / len(models)))
+    return _Node(elements, lerp(one(both, 0), one(both, 1), len(second.elements) / len(elements)))

@@ -11,8 +11,8 @@ layer's inputs; and stitching, which it predicts: a layer's output of B may be r
 """
 
 import itertools
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
 import pandas as pd
 import torch
@@ -33,34 +33,31 @@ from onebasin.parameters import Parameters, lerp, mean
 LAYERS = (F.linear, *CONVOLUTIONS)
 BATCH = 500  # samples whose features of all models are held at once
 
+Seen = TypeVar("Seen")
 Features = dict[str, Tensor]
 """What the layers put out, `[n, ...]`, by the names of their weights, in the order in which they run."""
 
 
-@torch.no_grad()
 def calls(models: Models, parameters: Parameters, inputs: Inputs) -> dict[str, Call]:
     """The runs of a model's linear layers and convolutions on a batch, with copies of their inputs and outputs.
 
     A layer that runs more than once has no one output, and is left out.
     """
-    found: dict[str, list[Call]] = {}
+    return _of_layers(models, parameters, inputs, Call.kept)
 
-    def keep(call: Call) -> None:
-        if call.function in LAYERS:
-            found.setdefault(call.name, []).append(call.kept())
 
-    watch(models.network, parameters, inputs, keep)
-    return {name: runs[0] for name, runs in found.items() if len(runs) == 1}
+def features(models: Models, parameters: Parameters, inputs: Inputs) -> Features:
+    """What these layers put out, copied."""
+    return _of_layers(models, parameters, inputs, lambda call: call.output.clone())
 
 
 @torch.no_grad()
-def features(models: Models, parameters: Parameters, inputs: Inputs) -> Features:
-    """What these layers put out, as `calls`, copied."""
-    found: dict[str, list[Tensor]] = {}
+def _of_layers(models: Models, parameters: Parameters, inputs: Inputs, of: Callable[[Call], Seen]) -> dict[str, Seen]:
+    found: dict[str, list[Seen]] = {}
 
     def keep(call: Call) -> None:
         if call.function in LAYERS:
-            found.setdefault(call.name, []).append(call.output.clone())
+            found.setdefault(call.name, []).append(of(call))
 
     watch(models.network, parameters, inputs, keep)
     return {name: runs[0] for name, runs in found.items() if len(runs) == 1}
@@ -174,17 +171,18 @@ def stitching(models: Models, split: Split) -> pd.DataFrame:
     Returns:
         `layer, model_a, model_b, loss, accuracy`, for every ordered pair and every layer but the last.
     """
-    objective, rows = objective_named(split.objective), []
-    for a, b in itertools.permutations(range(len(models)), 2):
-        given: dict[str, list[Any]] = {}
-        for inputs in split.inputs.split(BATCH):
-            lower = features(models, models[a], inputs)
-            for layer in [*lower][:-1]:
-                outputs = watch(models.network, models[b], inputs, _replacing(layer, lower[layer]))
-                given.setdefault(layer, []).append(outputs)
-        for layer, batches in given.items():
-            score = objective.score(objective.predictions(joined(batches)), split.targets)
-            rows.append((layer_of(layer), models.seeds[a], models.seeds[b], *score))
+    objective = objective_named(split.objective)
+    given: dict[tuple[str, int, int], list[Any]] = {}
+    for inputs in split.inputs.split(BATCH):
+        own = [features(models, parameters, inputs) for parameters in models]
+        for a, b in itertools.permutations(range(len(models)), 2):
+            for layer in [*own[a]][:-1]:
+                outputs = watch(models.network, models[b], inputs, _replacing(layer, own[a][layer]))
+                given.setdefault((layer, a, b), []).append(outputs)
+    rows = []
+    for (layer, a, b), batches in given.items():
+        score = objective.score(objective.predictions(joined(batches)), split.targets)
+        rows.append((layer_of(layer), models.seeds[a], models.seeds[b], *score))
     return pd.DataFrame(rows, columns=["layer", "model_a", "model_b", "loss", "accuracy"])
 
 

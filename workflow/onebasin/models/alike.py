@@ -1,17 +1,15 @@
 """Whether modules differ in nothing but the tensors of their state dicts, so that one of them can stand for all."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils import _pytree as pytree
 
 from onebasin.errors import OnebasinError
 from onebasin.inputs import Inputs, map_inputs
 from onebasin.models.running import forward
 from onebasin.models.stack import Models
-from onebasin.networks.copies import copy_sharing_tensors
+from onebasin.networks.copies import copy_sharing_tensors, tensors_beside, tensors_in
 from onebasin.seeding import generator, global_rng
 
 
@@ -44,8 +42,7 @@ def require_alike(models: Models, networks: Sequence[nn.Module]) -> None:
 
 def _outputs(network: nn.Module, models: Models, number: int, inputs: Inputs) -> list[Tensor]:
     with global_rng("alike"):
-        given: Any = forward(copy_sharing_tensors(network, training=False), models[number], inputs)
-    return [part for part in pytree.tree_leaves(given) if isinstance(part, Tensor)]
+        return tensors_in(forward(copy_sharing_tensors(network, training=False), models[number], inputs))
 
 
 def _same(some: Sequence[Tensor], others: Sequence[Tensor]) -> bool:
@@ -69,9 +66,6 @@ def _differing(one: nn.Module, other: nn.Module) -> list[str]:
 
 
 def _beside_the_state(network: nn.Module) -> dict[str, Tensor]:
-    found = {name: buffer for name, buffer in network.named_buffers() if name not in network.state_dict()}
-    for path, part in network.named_modules():
-        for attribute, value in vars(part).items():
-            if isinstance(value, Tensor):
-                found[f"{path}.{attribute}".lstrip(".")] = value
-    return found
+    kept = network.state_dict()
+    found = {name: buffer for name, buffer in network.named_buffers() if name not in kept}
+    return found | {place: tensors[0] for place, tensors in tensors_beside(network).items() if len(tensors) == 1}

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn.utils.prune import BasePruningMethod
 
 from onebasin.errors import OnebasinError
-from onebasin.inputs import Shape, Type, as_shape, as_type, type_text
+from onebasin.inputs import Shape, Type, as_shape, as_type, type_text, types_for
 from onebasin.models.stack import Models, initial
 from onebasin.networks.build import new_network
 from onebasin.networks.copies import copied
@@ -143,18 +143,20 @@ def stack(
     parameters = {name: tensor.to(device) for name, tensor in stacked(models).items()}
     network = network.to(device).eval()
     kind = input_type or files[0].input_type or type_taken(network, input_shape, device)
-    if isinstance(input_shape, dict) and not isinstance(kind, dict):
-        kind = dict.fromkeys(input_shape, kind)
-    return Models(network, parameters, names_of(files), input_shape, kind, skipped)
+    return Models(network, parameters, names_of(files), input_shape, types_for(input_shape, kind), skipped)
 
 
 def _matching(tensors: Mapping[str, Tensor], patterns: Sequence[str]) -> tuple[str, ...]:
     """The names that match one of the patterns, each of which has to match one."""
     for pattern in patterns:
-        if not fnmatch.filter(tensors, pattern):
+        if not any(_matches(name, [pattern]) for name in tensors):
             close = ", ".join(difflib.get_close_matches(pattern, tensors, n=3, cutoff=0))
             raise OnebasinError(f"skip '{pattern}': no tensor of the network is called so; nearest: {close}")
-    return tuple(name for name in tensors if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns))
+    return tuple(name for name in tensors if _matches(name, patterns))
+
+
+def _matches(name: str, patterns: Sequence[str]) -> bool:
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
 
 
 def load_models(
@@ -246,9 +248,7 @@ def _in_its_names(
         raise OnebasinError(f"{path}: a LoRA adapter, not a whole network; merge it into its base and save that")
     needed = [name for name in own if not name.endswith(COUNTER) and name not in kept]
     found = dict(tensors) if tensors.keys() >= set(needed) else _stripped(tensors, needed, path)
-    found = {n: t for n, t in found.items() if not any(fnmatch.fnmatchcase(n, pattern) for pattern in skip)} | dict(
-        kept
-    )
+    found = {name: tensor for name, tensor in found.items() if not _matches(name, skip)} | dict(kept)
     if not found.keys() >= own.keys():
         found = _translated(found, network, path)
     _require_one_value(found, network, path)

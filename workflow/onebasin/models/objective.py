@@ -122,7 +122,7 @@ class Own(Objective):
 
     def right(self, outputs: Any, targets: Tensor) -> Tensor:
         """Its accuracy times the number of samples."""
-        return self._judge(outputs, targets)[1] * len(targets)
+        return self.judged(outputs, targets)[1]
 
     def judged(self, outputs: Any, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Both of one call, as the function may be costly, or draw."""

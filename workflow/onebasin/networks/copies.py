@@ -27,6 +27,21 @@ def copy_sharing_tensors(module: nn.Module, training: bool) -> nn.Module:
     return structure
 
 
+def attributes_of(part: nn.Module) -> list[tuple[str, Any]]:
+    """What a module has beside parameters, buffers and modules, by name."""
+    return [(name, value) for name, value in vars(part).items() if name not in ("_parameters", "_buffers", "_modules")]
+
+
+def tensors_beside(module: nn.Module) -> dict[str, list[Tensor]]:
+    """The tensors that lie in such attributes, by place: `module.attribute`."""
+    found = {}
+    for name, part in module.named_modules():
+        for attribute, value in attributes_of(part):
+            if tensors := tensors_in(value):
+                found[f"{name}.{attribute}".lstrip(".")] = tensors
+    return found
+
+
 def tensors_in(value: Any) -> list[Tensor]:
     """A tensor, or those of dictionaries, lists and tuples, as deep as they go."""
     if isinstance(value, Tensor):

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from onebasin.errors import OnebasinError
-from onebasin.inputs import Inputs, Named, Shape, Type, arguments_of
+from onebasin.inputs import Inputs, Named, Shape, Type, arguments_of, number_type, types_for
 from onebasin.networks.copies import copy_sharing_tensors
 
 logger = logging.getLogger(__name__)
@@ -26,7 +26,8 @@ def example_for(network: nn.Module, shape: Shape, kind: Type, device: torch.devi
         _require_one(network)
         assert not isinstance(kind, dict)
         return _example(network, shape, kind, device)
-    kinds = kind if isinstance(kind, dict) else dict.fromkeys(shape, kind)
+    kinds = types_for(shape, kind)
+    assert isinstance(kinds, dict)
     return Named({name: _example(network, own, kinds[name], device) for name, own in shape.items()})
 
 
@@ -74,7 +75,7 @@ def _example(network: nn.Module, shape: Sequence[int], kind: torch.dtype, device
     if kind == torch.bool:
         return torch.ones(2, *shape, dtype=kind, device=device)
     if kind.is_floating_point:
-        kind = next((tensor.dtype for tensor in network.parameters() if tensor.is_floating_point()), kind)
+        kind = number_type(network.parameters()) or kind
     zeros = torch.zeros(2, *shape, dtype=kind, device=device)
     known = [layer.num_embeddings for layer in network.modules() if isinstance(layer, nn.Embedding)]
     if kind.is_floating_point or not known:

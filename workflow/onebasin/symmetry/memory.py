@@ -5,12 +5,11 @@ whose parameters are passed in cannot know that its memory is of others, so its 
 """
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from onebasin.networks.copies import copy_sharing_tensors, tensors_in
+from onebasin.networks.copies import attributes_of, copy_sharing_tensors, tensors_beside, tensors_in
 from onebasin.parameters import Parameters
 
 Run = Callable[[nn.Module, Parameters], list[Tensor]]
@@ -43,7 +42,7 @@ def _forgetful(module: nn.Module, state: Parameters, run: Run) -> nn.Module:
     memories = [
         (part, attribute, value)
         for part in network.modules()
-        for attribute, value in _attributes(part)
+        for attribute, value in attributes_of(part)
         if isinstance(value, dict) and tensors_in(value)
     ]
     if not memories:
@@ -57,15 +56,6 @@ def _forgetful(module: nn.Module, state: Parameters, run: Run) -> nn.Module:
     return network
 
 
-def _attributes(part: nn.Module) -> list[tuple[str, Any]]:
-    return [(name, value) for name, value in vars(part).items() if name not in ("_parameters", "_buffers", "_modules")]
-
-
 def _kept(module: nn.Module) -> dict[str, list[int]]:
     """Which tensors lie beside parameters and buffers, by place."""
-    found = {}
-    for name, part in module.named_modules():
-        for attribute, value in _attributes(part):
-            if tensors := tensors_in(value):
-                found[f"{name}.{attribute}".lstrip(".")] = [id(tensor) for tensor in tensors]
-    return found
+    return {place: [id(tensor) for tensor in tensors] for place, tensors in tensors_beside(module).items()}

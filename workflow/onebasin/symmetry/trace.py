@@ -22,7 +22,7 @@ from onebasin.inputs import Inputs
 from onebasin.symmetry.spec import Axis, Fixed, Group, Spec
 from onebasin.symmetry.tracing.call import Axes, Call
 from onebasin.symmetry.tracing.constants import alike_everywhere
-from onebasin.symmetry.tracing.graph import capture, name_of
+from onebasin.symmetry.tracing.graph import arguments_by_name, capture, name_of
 from onebasin.symmetry.tracing.layout import Layout, Units, equate, extent, fix, fixed, free, free_units, resolve
 from onebasin.symmetry.tracing.operations import rule_of
 
@@ -139,7 +139,9 @@ def _by_rule(node: Node, values: Mapping[Node, Any], shapes: Shapes) -> list[Axe
     rule = rule_of(node.target)
     if rule is None or None in shapes:
         return None
-    call = Call(name_of(node), _place(node), _arguments(node, values), [shape for shape in shapes if shape is not None])
+    call = Call(
+        name_of(node), _place(node), arguments_by_name(node, values), [shape for shape in shapes if shape is not None]
+    )
     try:
         results = rule(call)
     except NotImplementedError:
@@ -162,26 +164,6 @@ def _place(node: Node) -> str:
     modules = [path for path, _ in node.meta.get("nn_module_stack", {}).values()]
     module = modules[-1].partition("@")[0] if modules else ""
     return f"{name_of(node)} ({module})" if module else name_of(node)
-
-
-def _arguments(node: Node, values: Mapping[Node, Any]) -> dict[str, Any]:
-    """The arguments by name, in the order of the operation's schema, tensors as layouts."""
-
-    def valued(argument: Any) -> Any:
-        if isinstance(argument, Node):
-            return values[argument]
-        return [valued(one) for one in argument] if isinstance(argument, list | tuple) else argument
-
-    operation: Any = node.target
-    arguments = {}
-    for position, argument in enumerate(operation._schema.arguments):
-        if position < len(node.args):
-            arguments[argument.name] = valued(node.args[position])
-        elif argument.name in node.kwargs:
-            arguments[argument.name] = valued(node.kwargs[argument.name])
-        elif argument.has_default_value():
-            arguments[argument.name] = argument.default_value
-    return arguments
 
 
 # Reading the result

@@ -20,7 +20,7 @@ from torch.export.graph_signature import InputKind, OutputKind
 from torch.fx import Node
 
 from onebasin.errors import OnebasinError
-from onebasin.symmetry.tracing.graph import capture
+from onebasin.symmetry.tracing.graph import arguments_by_name, capture, name_of
 
 
 class NotPiecewiseLinearError(Exception):
@@ -208,7 +208,7 @@ class _Following:
         meta = node.meta.get("val")
         returned = list(meta) if isinstance(meta, tuple | list) else [meta]
         shapes = tuple(tuple(one.shape) for one in returned if isinstance(one, Tensor))
-        step = Step(target.name().removeprefix("aten::").partition(".")[0], _arguments(node, values), shapes)
+        step = Step(name_of(node), arguments_by_name(node, values), shapes)
         results = _rule_of(target)(step)
         for argument, value in step.values.items():
             if value.parameter:
@@ -225,18 +225,6 @@ class _Following:
         step.require(results[0].of_samples, f"takes {name} and nothing that depends on the images")
         step.require(name not in self.uses, f"uses {name} a second time")
         self.uses[name] = use
-
-
-def _arguments(node: Node, values: Mapping[Node, Any]) -> dict[str, Any]:
-    def valued(argument: Any) -> Any:
-        if isinstance(argument, Node):
-            return values[argument]
-        return [valued(one) for one in argument] if isinstance(argument, list | tuple) else argument
-
-    target: Any = node.target
-    arguments = {one.name: one.default_value for one in target._schema.arguments if one.has_default_value()}
-    arguments |= {one.name: valued(arg) for one, arg in zip(target._schema.arguments, node.args, strict=False)}
-    return arguments | {name: valued(argument) for name, argument in node.kwargs.items()}
 
 
 def _rule_of(operation: torch._ops.OpOverload) -> Rule:

@@ -11,7 +11,7 @@ import logging
 import operator
 import traceback
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
 from typing import Any
@@ -68,6 +68,26 @@ def name_of(node: Node) -> str:
     if hasattr(target, "name"):
         return str(target.name()).removeprefix("aten::").partition(".")[0]
     return str(getattr(target, "__name__", target))
+
+
+def arguments_by_name(node: Node, values: Mapping[Node, Any]) -> dict[str, Any]:
+    """The arguments of a node by name, in the order of the operation's schema; of other nodes their `values`."""
+
+    def valued(argument: Any) -> Any:
+        if isinstance(argument, Node):
+            return values[argument]
+        return [valued(one) for one in argument] if isinstance(argument, list | tuple) else argument
+
+    operation: Any = node.target
+    arguments = {}
+    for position, argument in enumerate(operation._schema.arguments):
+        if position < len(node.args):
+            arguments[argument.name] = valued(node.args[position])
+        elif argument.name in node.kwargs:
+            arguments[argument.name] = valued(node.kwargs[argument.name])
+        elif argument.has_default_value():
+            arguments[argument.name] = argument.default_value
+    return arguments
 
 
 def _all_known(program: ExportedProgram) -> bool:
