@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import yaml
 
 from onebasin import claims
 from onebasin.claims.verdicts import judge
+from onebasin.errors import OnebasinError
 
 RULES = Path(__file__).parents[2] / "config" / "claims"
 NEAR = (0.98, 1.0, 1.02)  # of the numbers below, what the trials have
@@ -32,7 +34,7 @@ def study(**changed):
         stitched = numbers[3] + (factor - 1) / 10
         run = {
             "experiment": "own",
-            "spawn": f"{{'epochs': {shared}}}",
+            "spawn": "spawned" if shared else "independent",
             "method": method,
             "count": 3,
             "trial": trial,
@@ -89,10 +91,68 @@ def test_what_is_not_so_contradicts_its_claim(claim, changed):
 
 def test_experiments_that_are_no_such_study_are_told_what_is_missing():
     _, tables = study()["own"]
-    plain = {name: frame[frame["spawn"] == "{'epochs': 0}"].drop(columns="spawn") for name, frame in tables.items()}
+    plain = {name: frame[frame["spawn"] == "independent"].drop(columns="spawn") for name, frame in tables.items()}
     found = judge([claims.load(RULES / "llfc.yaml")], {}, [], {"own": ([], plain)})
     assert set(found["verdict"]) == {"inconclusive"}
-    assert found["detail"].str.contains("a study of spawned and independent models").all()
+    assert found["detail"].str.contains("missing: no rows in table .* where spawn is").all()
+
+
+def test_a_study_is_judged_by_the_claims_about_what_it_varies_alone():
+    varied, tables = study()["own"]
+    other = {name: frame.rename(columns={"spawn": "width"}) for name, frame in tables.items()}
+    found = judge([claims.load(RULES / "llfc.yaml")], {}, [], {"other": (["width"], other), "own": (varied, tables)})
+    assert set(found["experiment"]) == {"own"}
+    assert set(found["verdict"]) == {"reproduced"}
+
+
+@pytest.mark.parametrize(("times", "verdict"), [(1, "reproduced"), (0.1, "reproduced"), (0.001, "contradicted")])
+def test_an_effect_is_held_against_that_at_another_place_of_a_study(tmp_path, times, verdict):
+    own = {
+        **{"paper": "own", "claim": "S1", "statement": "x", "effect": "pair_barrier_nats", "methods": ["naive"]},
+        **{"split": "test", "side": "below", "threshold": 0, "times": times},
+        **{"where": {"spawn": "spawned"}, "versus": {"spawn": "independent"}},
+    }
+    path = tmp_path / "own.yaml"
+    path.write_text(yaml.safe_dump({"confidence": 0.95, "tolerance": 0.15, "claims": [own]}))
+    found = judge([claims.load(path)], {}, [], study()).iloc[0]
+    assert found["verdict"] == verdict
+    assert found["effect"] == pytest.approx(0.002 - times * 0.8)
+    assert "where spawn is spawned less" in found["detail"]
+    assert "where spawn is independent, mean barrier (nats): naive 0.8" in found["detail"]
+
+
+@pytest.mark.parametrize(
+    ("changed", "says"),
+    [
+        ({"versus": {"spawn": "x"}}, "versus without where"),
+        ({"where": ["spawn"]}, "write columns of a study and values"),
+        ({"where": {"spawn": "x"}, "times": "half"}, "times is 'half'; write a number"),
+        (
+            {
+                "also": [
+                    {
+                        "where": {},
+                        "effect": "pair_barrier_nats",
+                        "methods": ["naive"],
+                        "split": "test",
+                        "side": "below",
+                        "threshold": 0,
+                    }
+                ]
+            },
+            "in all or in none",
+        ),
+    ],
+)
+def test_places_that_are_none_are_refused(tmp_path, changed, says):
+    own = {
+        **{"paper": "own", "claim": "S1", "statement": "x", "effect": "pair_barrier_nats", "methods": ["naive"]},
+        **{"split": "test", "side": "below", "threshold": 0},
+    }
+    path = tmp_path / "own.yaml"
+    path.write_text(yaml.safe_dump({"confidence": 0.95, "tolerance": 0.15, "claims": [own | changed]}))
+    with pytest.raises(OnebasinError, match=says):
+        claims.load(path)
 
 
 # Merging in stages

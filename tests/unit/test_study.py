@@ -28,11 +28,21 @@ def test_settings_that_end_alike_have_columns_of_their_whole_names():
     assert studies["wide"].columns == ["data_seed", "seed"]
 
 
+def test_values_may_have_names_which_tables_and_experiments_are_called_by():
+    found, studies = expand(
+        {"wide": {**OWN, "vary": {"training.spawn": {"alone": {"epochs": 0}, "Shared 5": {"epochs": 5}}}}}
+    )
+    assert list(found) == ["wide_spawn_alone", "wide_spawn_shared_5"]
+    assert found["wide_spawn_shared_5"]["training"]["spawn"] == {"epochs": 5}
+    assert studies["wide"].varied["wide_spawn_shared_5"] == {"spawn": "Shared 5"}
+
+
 @pytest.mark.parametrize(
     ("vary", "says"),
     [
         ([8, 16], "{network.width: [16, 64]}"),
         ({"network.width": 8}, "not settings with lists of values"),
+        ({"network.width": {}}, "not settings with lists of values"),
         ({"network.width": []}, "not settings with lists of values"),
         ({"seed.width": [1]}, "vary.seed.width: seed holds no settings"),
         ({"network.width": [8, "8"]}, "more than one experiment would be called wide_width_8"),

@@ -16,13 +16,11 @@ def against_width(tables):
     return seaborn.relplot(tables["merged"], x="width", y="loss", hue="method").figure
 
 
-def loss_of_wide(tables, condition, method, count):
-    rows = where(tables["merged"], method=method, count=count, split="test")
-    wide, narrow = (where(rows, width=width).set_index("trial")["loss"] for width in (16, 8))
-    return wide - narrow
+def loss_of_merged(tables, condition, method, count):
+    return where(tables["merged"], method=method, count=count, split="test").set_index("trial")["loss"]
 
 
-WIDER = Effect(("merged",), (), loss_of_wide, lambda *_: "loss at width 16 less that at 8", of_studies=True)
+LOSS = Effect(("merged",), (), loss_of_merged, lambda *_: "merged loss")
 """
 ENTRIES = """
 [figure.against_width]
@@ -32,12 +30,12 @@ of = "studies"
 title = "Loss against width"
 words = "The merged model's loss against the width of the networks."
 
-[effect.wider]
-function = "study:WIDER"
+[effect.merged_loss]
+function = "study:LOSS"
 """
 CLAIM = {
-    **{"paper": "own", "claim": "S1", "statement": "Wider networks merge better", "effect": "wider"},
-    **{"methods": ["ste_mm"], "side": "below", "threshold": 0},
+    **{"paper": "own", "claim": "S1", "statement": "Wider networks merge better", "effect": "merged_loss"},
+    **{"methods": ["ste_mm"], "side": "below", "threshold": 0, "where": {"width": 16}, "versus": {"width": 8}},
 }
 
 
@@ -71,7 +69,10 @@ def test_a_study_has_its_experiments_and_what_is_said_of_them_together(study):
     assert not (results / "tiny_width_8/figures/against_width.png").exists()
     assert not (results / "tiny/figures/merged.png").exists()
     claims = pd.read_csv(results / "claims.csv")
-    assert claims[claims["claim"] == "S1"]["experiment"].tolist() == ["tiny"]
+    judged = claims[claims["claim"] == "S1"]
+    assert judged["experiment"].tolist() == ["tiny"]
+    losses = merged[(merged["split"] == "test") & (merged["method"] == "ste_mm")].groupby("width")["loss"].mean()
+    assert judged["effect"].item() == pytest.approx(losses[16] - losses[8])
     assert set(claims[claims["claim"] == "C2"]["experiment"]) == {"tiny_width_8", "tiny_width_16"}
     assert "Nothing to be done" in study.run("--dry-run").stdout + study.run("--dry-run").stderr
 

@@ -1,7 +1,7 @@
 """What an effect is: a number for each trial, from the tables of one experiment, and what to tell beside it."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +22,11 @@ class MissingError(Exception):
 
 @dataclass(frozen=True)
 class Condition:
-    """An effect and where it has to lie; the file of claims explains the fields. `options` are the effect's own."""
+    """An effect and where it has to lie; the file of claims explains the fields. `options` are the effect's own.
+
+    One with a `place` is about a study: about its rows that have these values in the columns of varied settings. With a
+    `versus` it is the effect there less `times` the effect at the place that differs by these values, trial by trial.
+    """
 
     effect: str
     methods: tuple[str, ...]
@@ -31,6 +35,15 @@ class Condition:
     minimum_count: int
     at: str
     options: Mapping[str, Any]
+    place: Mapping[str, Any] | None = None
+    versus: Mapping[str, Any] | None = None
+    times: float = 1.0
+
+    @property
+    def places(self) -> list[Mapping[str, Any]]:
+        """The places of a study that it is about: where it is measured, and what it is held against."""
+        own = self.place or {}
+        return [own] if self.versus is None else [own, {**own, **self.versus}]
 
 
 Measure = Callable[[Tables, Condition, str, int], pd.Series]
@@ -42,7 +55,7 @@ class Effect:
     """How to measure an effect: the tables and the keys of the condition that it needs, and what to tell beside it.
 
     `refuted` says whether the tables hold a counterexample that no mean can outweigh. An effect that is not
-    `of_methods` is of the models before matching; one that is `of_studies` is read off the tables of a study.
+    `of_methods` is of the models before matching.
     """
 
     tables: tuple[str, ...]
@@ -51,7 +64,6 @@ class Effect:
     describe: Callable[[Tables, Condition, int], str]
     refuted: Callable[[Tables, Condition], bool] = lambda tables, condition: False
     of_methods: bool = True
-    of_studies: bool = False
 
     def __call__(self, tables: Tables, condition: Condition, method: str, count: int) -> pd.Series:
         return self.measure(tables, condition, method, count)
@@ -74,6 +86,30 @@ def where(frame: pd.DataFrame, **values: Any) -> pd.DataFrame:
     for column, value in values.items():
         frame = frame[frame[column] == value]
     return frame
+
+
+def at_place(tables: Tables, names: Iterable[str], place: Mapping[str, Any]) -> dict[str, pd.DataFrame]:
+    """The rows of these tables of a study that have the values of a `place`.
+
+    Raises:
+        MissingError: a table has no such column or no such row.
+    """
+    found = {}
+    for name in names:
+        frame = tables.get(name, pd.DataFrame())
+        for column, value in place.items():
+            cells = frame[column] if column in frame else pd.Series(index=frame.index, dtype=str)
+            frame = frame[cells == (value if pd.api.types.is_numeric_dtype(cells) else str(value))]
+        if frame.empty:
+            said = f" where {told(place)}" if place else ""
+            raise MissingError(f"no rows in table {name}{said}")
+        found[name] = frame
+    return found
+
+
+def told(place: Mapping[str, Any]) -> str:
+    """A place of a study as a reader sees it."""
+    return " and ".join(f"{column} is {value}" for column, value in place.items())
 
 
 def by_trial(frame: pd.DataFrame, column: str) -> pd.Series:

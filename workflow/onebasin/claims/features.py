@@ -1,33 +1,15 @@
-"""Effects of the claims about linear features (Zhou et al., NeurIPS 2023), read off a study of spawned and independent
-models: `spawned` says how many epochs the models share (0: none)."""
+"""Effects of the claims about linear features (Zhou et al., NeurIPS 2023)."""
 
 import numpy as np
 import pandas as pd
 
-from onebasin.claims.effects import (
-    Condition,
-    Effect,
-    MissingError,
-    Tables,
-    log_ratio,
-    mean_of_pairs,
-    of_every_method,
-    pairs_of,
-    where,
-)
+from onebasin.claims.effects import Condition, Effect, Tables, log_ratio, of_every_method, where
 
 MIDPOINT = 0.5
-SPAWN = "spawn"  # the study's column; its cells are settings, as text
-SHARED = "{spawned:g} epochs shared"
 
 
 def _rows(tables: Tables, table: str, condition: Condition, method: str, count: int) -> pd.DataFrame:
-    frame = tables[table]
-    if SPAWN not in frame:
-        study = "vary: {training.spawn: [{epochs: 0}, {epochs: 5}]}"
-        raise MissingError(f"a study of spawned and independent models ({study})")
-    shared = {SPAWN: str({"epochs": int(condition.options["spawned"])})}
-    return where(frame, method=method, count=count, split=condition.options["split"], **shared)
+    return where(tables[table], method=method, count=count, split=condition.options["split"])
 
 
 def _worst_layer(frame: pd.DataFrame, column: str, worst: str) -> pd.Series:
@@ -59,12 +41,6 @@ def _commutativity_change(tables: Tables, condition: Condition, method: str, cou
     return log_ratio(own, other)
 
 
-def _barrier(tables: Tables, condition: Condition, method: str, count: int) -> pd.Series:
-    """The mean loss barrier of the trial's pairs, in nats."""
-    rows = _rows(tables, "pairwise", condition, method, count)
-    return mean_of_pairs(rows, "barrier_loss", pairs_of(count))
-
-
 def _stitched(tables: Tables, condition: Condition, method: str, count: int) -> pd.Series:
     """Accuracy of stitched models over the parents', at the layer where it is lowest."""
     parents = _rows(tables, "merged", condition, method, count).set_index("trial")["parents_accuracy"]
@@ -72,33 +48,20 @@ def _stitched(tables: Tables, condition: Condition, method: str, count: int) -> 
     return stitched / parents.reindex(stitched.index)
 
 
-_DISSIMILARITIES = of_every_method("llfc", f"largest 1 - cos of a layer, {SHARED}", _dissimilarity)
-FEATURE_DISSIMILARITY = Effect(("llfc",), ("split", "spawned"), _dissimilarity, _DISSIMILARITIES, of_studies=True)
-FEATURE_CHANGE = Effect(
-    ("llfc",), ("split", "spawned", "against"), _dissimilarity_change, _DISSIMILARITIES, of_studies=True
-)
+_DISSIMILARITIES = of_every_method("llfc", "largest 1 - cos of a layer", _dissimilarity)
+FEATURE_DISSIMILARITY = Effect(("llfc",), ("split",), _dissimilarity, _DISSIMILARITIES)
+FEATURE_CHANGE = Effect(("llfc",), ("split", "against"), _dissimilarity_change, _DISSIMILARITIES)
 COMMUTATIVITY_CHANGE = Effect(
     ("llfc_conditions",),
-    ("split", "spawned", "against"),
+    ("split", "against"),
     _commutativity_change,
     of_every_method(
-        "llfc",
-        f"log ratio of the largest commutativity distance to that of the other, {SHARED}",
-        _commutativity_change,
+        "llfc_conditions", "log ratio of the largest commutativity distance to {against}'s", _commutativity_change
     ),
-    of_studies=True,
-)
-SPAWNED_BARRIER = Effect(
-    ("pairwise",),
-    ("split", "spawned"),
-    _barrier,
-    of_every_method("pairwise", f"mean barrier (nats), {SHARED}", _barrier),
-    of_studies=True,
 )
 STITCHED_ACCURACY = Effect(
     ("stitching", "merged"),
-    ("split", "spawned"),
+    ("split",),
     _stitched,
-    of_every_method("stitching", f"lowest stitched accuracy over the parents', {SHARED}", _stitched),
-    of_studies=True,
+    of_every_method("stitching", "lowest stitched accuracy over the parents'", _stitched),
 )

@@ -14,6 +14,7 @@ from onebasin.claims.effects import (
     mean_by_count,
     mean_effect,
     mean_of_pairs,
+    of_every_method,
     pairs_of,
     smallest_count,
     where,
@@ -30,6 +31,12 @@ def _pair_barrier(tables: Tables, condition: Condition, method: str, count: int)
     """Mean loss barrier over all pairs of permuted models, in units of the parents' mean loss."""
     barriers = _pair_barriers(tables, condition, method, count).rename("barrier").reset_index()
     return mean_of_pairs(barriers, "barrier", pairs_of(count))
+
+
+def _pair_barrier_nats(tables: Tables, condition: Condition, method: str, count: int) -> pd.Series:
+    """The same mean in nats."""
+    rows = where(tables["pairwise"], method=method, count=count, split=condition.options["split"])
+    return mean_of_pairs(rows, "barrier_loss", pairs_of(count))
 
 
 def _sharpness_change(tables: Tables, condition: Condition, method: str, count: int) -> pd.Series:
@@ -111,6 +118,12 @@ def _different(tables: Tables, condition: Condition) -> int:
 
 EXCESS_LOSS = Effect(("merged",), ("split",), _excess_loss, _excess_loss_detail)
 PAIR_BARRIER = Effect(("pairwise", "merged"), ("split",), _pair_barrier, _pair_barrier_detail)
+PAIR_BARRIER_NATS = Effect(
+    ("pairwise",),
+    ("split",),
+    _pair_barrier_nats,
+    of_every_method("pairwise", "mean barrier (nats)", _pair_barrier_nats),
+)
 SHARPNESS_CHANGE = Effect(("sharpness",), ("split", "estimator"), _sharpness_change, _sharpness_detail)
 SCAN_REDUCTION = Effect(
     ("acceleration",),

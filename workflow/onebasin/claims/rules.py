@@ -11,7 +11,7 @@ from onebasin.claims.effects import PARENTS, Condition, effect_named
 from onebasin.errors import OnebasinError
 from onebasin.registry import entries
 
-_NUMBERS = {"gamma", "spawned", "strength"}  # options that are numbers; the others are text
+_NUMBERS = {"gamma", "strength"}  # options that are numbers; the others are text
 _COUNTS = ("largest", "smallest")
 
 
@@ -27,7 +27,7 @@ class Claim:
     @property
     def of_studies(self) -> bool:
         """Whether it is about studies, not about experiments."""
-        return effect_named(self.conditions[0].effect).of_studies
+        return self.conditions[0].place is not None
 
 
 @dataclass(frozen=True)
@@ -83,6 +83,8 @@ def _claim(entry: Any, tolerance: float, where: str) -> Claim:
     if not isinstance(also, list):
         raise OnebasinError(f"{where}: also is {also!r}; write a list of further conditions")
     others = [_condition(other, tolerance, f"{where}: also {n}") for n, other in enumerate(also, 1)]
+    if len({other.place is None for other in (first, *others)}) > 1:
+        raise OnebasinError(f"{where}: where stands in some of its conditions; write it in all or in none")
     return Claim(entry["paper"], entry["claim"], entry["statement"], (first, *others))
 
 
@@ -96,7 +98,7 @@ def _condition(
     options = set(effect.options) if effect else set()
     of_methods = {"methods"} if effect is None or effect.of_methods else set()
     needed = {"effect", "side", "threshold"} | of_methods | options | (required or set())
-    _require_keys(entry, needed, {"minimum_count", "at"} | (optional or set()), where)
+    _require_keys(entry, needed, {"minimum_count", "at", "where", "versus", "times"} | (optional or set()), where)
     for key in sorted(options - _NUMBERS):
         _text(entry[key], f"{where}: {key}")
     methods = entry["methods"] if of_methods else [PARENTS]
@@ -115,7 +117,21 @@ def _condition(
         minimum_count=int(_number(entry.get("minimum_count", 2), f"{where}: minimum_count")),
         at=entry.get("at", "largest"),
         options={key: entry[key] for key in sorted(options)} | numbers,
+        place=_place(entry, "where", where),
+        versus=_place(entry, "versus", where),
+        times=_number(entry.get("times", 1), f"{where}: times"),
     )
+
+
+def _place(entry: dict[str, Any], key: str, where: str) -> dict[str, Any] | None:
+    if key not in entry:
+        return None
+    if key == "versus" and "where" not in entry:
+        raise OnebasinError(f"{where}: versus without where; name both places of the study")
+    place = entry[key]
+    if not (isinstance(place, dict) and all(isinstance(value, int | float | str) for value in place.values())):
+        raise OnebasinError(f"{where}: {key} is {place!r}; write columns of a study and values, such as {{width: 64}}")
+    return place
 
 
 def _require_keys(entry: Any, required: set[str], optional: set[str], where: str) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from onebasin.claims.effects import Condition, Effect, MissingError, Tables, effect_named, where
+from onebasin.claims.effects import Condition, Effect, MissingError, Tables, at_place, effect_named, told, where
 from onebasin.claims.rules import Claim, Rules
 from onebasin.tables.collect import check
 from onebasin.tables.record import table
@@ -39,7 +39,9 @@ def judge(
     experiments: Iterable[str] | None = None,
     studies: Mapping[str, tuple[Sequence[str], Tables]] | None = None,
 ) -> pd.DataFrame:
-    """The verdict on every claim by every experiment, or by every study if it is about studies.
+    """The verdict on every claim by every experiment; if it is about studies, by each that varies what it asks for.
+
+    Where no study does, all of them say what is missing.
 
     Args:
         files: the claims, each from `load`; their verdicts come one after the other.
@@ -67,9 +69,24 @@ def judge(
         _row(claim, subject, own, rules.confidence)
         for rules in files
         for claim in rules.claims
-        for subject, own in (of_studies if claim.of_studies else of).items()
+        for subject, own in (_concerned(claim, of_studies) if claim.of_studies else of).items()
     ]
     return check(pd.DataFrame(rows, columns=list(table("claims").columns)), "claims")
+
+
+def _concerned(claim: Claim, studies: Mapping[str, Tables]) -> Mapping[str, Tables]:
+    """The studies that have rows of all places that the claim is about; all studies, if none has."""
+
+    def has_all(tables: Tables) -> bool:
+        try:
+            for condition in claim.conditions:
+                for place in condition.places:
+                    at_place(tables, effect_named(condition.effect).tables, place)
+        except MissingError:
+            return False
+        return True
+
+    return {name: tables for name, tables in studies.items() if has_all(tables)} or studies
 
 
 def _checked(tables: Tables, varied: Sequence[str] = ()) -> dict[str, pd.DataFrame]:
@@ -116,9 +133,16 @@ def _judge(condition: Condition, tables: Tables, confidence: float) -> tuple[str
 
 def _judge_complete(condition: Condition, tables: Tables, confidence: float) -> tuple[str, Interval, str]:
     effect = effect_named(condition.effect)
+    if condition.place is not None:
+        tables, *others = [at_place(tables, effect.tables, place) for place in condition.places]
+    else:
+        others = []
     count = _count(effect, condition, tables)
     confidence = 1 - (1 - confidence) / len(condition.methods)
     values = {method: _complete(effect, condition, tables, method, count) for method in condition.methods}
+    for other in others:
+        for method in condition.methods:
+            values[method] = values[method] - condition.times * _complete(effect, condition, other, method, count)
     intervals = {method: confidence_interval(of_method, confidence) for method, of_method in values.items()}
     verdicts = {_verdict(interval, condition) for interval in intervals.values()}
     verdict = REPRODUCED if REPRODUCED in verdicts else CONTRADICTED if verdicts == {CONTRADICTED} else INCONCLUSIVE
@@ -128,10 +152,20 @@ def _judge_complete(condition: Condition, tables: Tables, confidence: float) -> 
     trials = len(next(iter(values.values())))
     listed = ", ".join(f"{method} {show(interval)}" for method, interval in intervals.items())
     detail = (
-        f"{condition.effect} claimed {condition.side} {condition.threshold:.3g}; {count} models, {trials} trials, "
-        f"{100 * confidence:.4g} % interval: {listed}; {effect.describe(tables, condition, count)}"
+        f"{condition.effect}{_at(condition)} claimed {condition.side} {condition.threshold:.3g}; {count} models, "
+        f"{trials} trials, {100 * confidence:.4g} % interval: {listed}; {effect.describe(tables, condition, count)}"
     )
+    detail += "".join(f"; where {told(condition.versus or {})}, {effect.describe(o, condition, count)}" for o in others)
     return verdict, reported, detail
+
+
+def _at(condition: Condition) -> str:
+    """Which places of a study the effect is measured at."""
+    own = f" where {told(condition.place)}" if condition.place else ""
+    if condition.versus is None:
+        return own
+    times = "" if condition.times == 1 else f"{condition.times:g} times "
+    return f"{own} less {times}that where {told(condition.versus)}"
 
 
 def _verdict(interval: Interval, condition: Condition) -> str:

@@ -1,7 +1,8 @@
 """Studies: experiments that differ in what is varied.
 
 `vary: {network.width: [16, 64]}` on an experiment makes one experiment of it for every combination of the values, named
-by them; together they are a study of the experiment's name.
+by them; together they are a study of the experiment's name. Values may have names of their own, which stand for them:
+`vary: {training.spawn: {independent: {epochs: 0}, spawned: {epochs: 5}}}`.
 """
 
 import copy
@@ -35,8 +36,8 @@ def expand(experiments: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, St
     A column is called by the last part of its setting, or by all parts where two settings end alike.
 
     Raises:
-        OnebasinError: `vary` is not settings with lists of values, names a setting that cannot be reached, or two
-            experiments come to have one name.
+        OnebasinError: `vary` is not settings with values, names a setting that cannot be reached, or two experiments
+            come to have one name.
     """
     found: dict[str, Any] = {}
     studies: dict[str, Study] = {}
@@ -46,23 +47,25 @@ def expand(experiments: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, St
             continue
         where, vary = f"config: experiments.{name}.{VARY}", settings[VARY]
         if not (
-            isinstance(vary, Mapping) and vary and all(isinstance(values, list) and values for values in vary.values())
+            isinstance(vary, Mapping)
+            and vary
+            and all(isinstance(values, list | Mapping) and values for values in vary.values())
         ):
             raise OnebasinError(
                 f"{where}: not settings with lists of values; write it as in {{network.width: [16, 64]}}"
             )
         columns = _columns(vary)
         varied: dict[str, dict[str, Any]] = {}
-        for values in itertools.product(*vary.values()):
+        for cells in itertools.product(*map(_cells, vary.values())):
             own = copy.deepcopy({key: value for key, value in settings.items() if key != VARY})
-            for path, value in zip(vary, values, strict=True):
+            for path, (_, value) in zip(vary, cells, strict=True):
                 _put(own, path.split("."), copy.deepcopy(value), f"{where}.{path}")
-            parts = [f"{column}_{_word(value)}" for column, value in zip(columns, values, strict=True)]
-            combination = "_".join([name, *parts])
+            words = {column: cell for column, (cell, _) in zip(columns, cells, strict=True)}
+            combination = "_".join([name, *(f"{column}_{_word(cell)}" for column, cell in words.items())])
             if combination in found or combination in experiments:
                 raise OnebasinError(f"{where}: more than one experiment would be called {combination}; rename one")
             found[combination] = own
-            varied[combination] = {column: _cell(value) for column, value in zip(columns, values, strict=True)}
+            varied[combination] = words
         studies[name] = Study(name, varied)
     return found, studies
 
@@ -85,6 +88,9 @@ def _word(value: Any) -> str:
     return re.sub(r"[^a-z0-9]+", "_", str(value).lower()).strip("_") or "none"
 
 
-def _cell(value: Any) -> Any:
-    """A value as a cell of a table."""
-    return value if isinstance(value, int | float | str) and not isinstance(value, bool) else str(value)
+def _cells(values: list[Any] | Mapping[str, Any]) -> list[tuple[Any, Any]]:
+    """What stands in a table for each of the values, and the value: its name, or what it is."""
+    if isinstance(values, Mapping):
+        return [(str(name), value) for name, value in values.items()]
+    plain = [isinstance(value, int | float | str) and not isinstance(value, bool) for value in values]
+    return [(value if is_plain else str(value), value) for is_plain, value in zip(plain, values, strict=True)]
