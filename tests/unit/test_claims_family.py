@@ -203,3 +203,75 @@ def test_tables_that_show_what_is_claimed_of_stages_reproduce_all():
 )
 def test_what_is_not_so_of_stages_contradicts_its_claim(claim, changed):
     assert verdicts_of_stages(**changed)[claim] == "contradicted"
+
+
+# Networks without symmetries
+
+BARRIERS = {  # by asymmetry: of models as they are, matched by weights, aligned by STE-MM
+    "standard": (0.6, 0.08, 0.02),
+    "w": (0.01, 0.01, 0.01),
+    "sigma": (0.4, 0.4, 0.4),
+    "kappa 0": (0.65, 0.1, 0.05),
+    "own masks": (1.2, 0.2, 0.1),
+}
+RISES = {"standard": 0.3, "w": 0.05}
+POSTERIORS = {"standard": (0.9, 0.5), "w": (0.4, 0.3)}  # the last epoch's loss: training and test data
+
+
+def asymmetric(barriers=None, rises=None, posteriors=None):
+    """Tables of a study with the column `asymmetry`."""
+    rows = {name: [] for name in ("pairwise", "merged", "monotonic", "variational")}
+    for (kind, sizes), (trial, factor) in itertools.product((BARRIERS | (barriers or {})).items(), enumerate(NEAR)):
+        place = {"experiment": "own", "asymmetry": kind, "trial": trial}
+        for method, size in zip(METHODS, sizes, strict=True):
+            run = {**place, "method": method, "count": 3, "split": "test"}
+            for a, b in ((0, 1), (0, 2), (1, 2)):
+                excess = {"barrier_loss": factor * size, "barrier_accuracy": 0.0}
+                rows["pairwise"].append({**run, "model_a": a, "model_b": b, **excess})
+            losses = {"loss": 0.1 + factor * size, "accuracy": 1.0, "parents_loss": 0.1, "parents_accuracy": 1.0}
+            losses |= {"barrier_loss": 0.0, "barrier_accuracy": 0.0, "ensemble_loss": 0.1, "ensemble_accuracy": 1.0}
+            rows["merged"].append({**run, **losses})
+        rise = (RISES | (rises or {})).get(kind, 0.2)
+        rows["monotonic"] += [
+            {**place, "split": "test", "model": model, "rise": factor * rise, "convex": 0.9} for model in (0, 1, 2)
+        ]
+        ends = (POSTERIORS | (posteriors or {})).get(kind, (0.6, 0.6))
+        for epoch, (split, end) in itertools.product((1, 2), zip(("train", "test"), ends, strict=True)):
+            loss = {"loss": factor * end * (3 - epoch), "accuracy": 0.9, "divergence": 0.1}
+            rows["variational"].append({**place, "split": split, "epoch": epoch, **loss})
+    return {"own": (["asymmetry"], {name: pd.DataFrame(found) for name, found in rows.items()})}
+
+
+def verdicts_of_asymmetry(**changed):
+    found = judge([claims.load(RULES / "asymmetric.yaml")], {}, [], asymmetric(**changed))
+    return found.set_index("claim")["verdict"].to_dict()
+
+
+def test_a_study_that_shows_what_is_claimed_of_asymmetry_reproduces_all():
+    assert verdicts_of_asymmetry() == {f"A{number}": "reproduced" for number in range(1, 9)}
+
+
+@pytest.mark.parametrize(
+    ("claim", "changed"),
+    [
+        ("A1", {"barriers": {"w": (0.1, 0.1, 0.1)}}),
+        ("A2", {"barriers": {"w": (0.1, 0.1, 0.1)}}),
+        ("A3", {"barriers": {"sigma": (0.7, 0.7, 0.7)}}),
+        ("A4", {"barriers": {"kappa 0": (0.2, 0.1, 0.1)}}),
+        ("A5", {"barriers": {"own masks": (0.2, 0.1, 0.1)}}),
+        ("A6", {"rises": {"w": 0.4}}),
+        ("A7", {"posteriors": {"w": (0.95, 0.3)}}),
+        ("A7", {"posteriors": {"w": (0.4, 0.6)}}),
+        ("A8", {"barriers": {"w": (0.1, 0.1, 0.1)}}),
+    ],
+)
+def test_what_is_not_so_of_asymmetry_contradicts_its_claim(claim, changed):
+    assert verdicts_of_asymmetry(**changed)[claim] == "contradicted"
+
+
+def test_a_claim_about_another_method_elsewhere_holds_against_that_one():
+    found = judge([claims.load(RULES / "asymmetric.yaml")], {}, [], asymmetric()).set_index("claim")
+    assert found["effect"]["A2"] == pytest.approx(0.01 - 0.08)
+    assert "less that where asymmetry is standard and method is weight_matching" in found["detail"]["A2"]
+    assert found["effect"]["A7"] == pytest.approx(1.5 * (0.4 - 0.9))  # the mean over two epochs
+    assert "1 models, 3 trials" in found["detail"]["A7"]

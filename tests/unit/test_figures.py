@@ -76,6 +76,8 @@ def make_tables(counts=(2, 3, 4, 5), trials=3, splits=("test", "train"), methods
         split=splits[0], response=tables["responses"]["singular_value"] / 3
     )
     tables["landscape"] = pd.DataFrame([row for key in planes for row in _landscape(key)])
+    tables["path"] = pd.DataFrame([row for place in seeds for row in _path(*place, splits[0])])
+    tables["variational"] = pd.DataFrame([row for trial in range(trials) for row in _variational(trial)])
     return tables
 
 
@@ -226,7 +228,31 @@ def _landscape(key):
         yield {**key, "point": point, "x": x, "y": y, "loss": loss, "accuracy": _accuracy(loss)}
 
 
+def _path(trial, model, split):
+    for weight in np.linspace(0, 1, 5):
+        loss = 2.3 * (1 - weight) + 0.1 + 0.01 * model
+        known = {"experiment": "toy", "trial": trial, "model": model, "split": split, "weight": weight}
+        yield {**known, "loss": loss, "accuracy": _accuracy(loss)}
+
+
+def _variational(trial, epochs=6):
+    for epoch, split in product(range(1, epochs + 1), ("train", "test")):
+        loss = 1.5 / epoch + 0.1 * trial + (0.2 if split == "test" else 0)
+        known = {"experiment": "toy", "trial": trial, "split": split, "epoch": epoch}
+        yield {**known, "loss": loss, "accuracy": _accuracy(loss), "divergence": 0.1 * epoch}
+
+
+def study_of(tables):
+    """Tables of a study in which two experiments differ in a setting."""
+    return {
+        name: pd.concat([table.assign(asymmetry=kind) for kind in ("standard", "w")], ignore_index=True)
+        for name, table in tables.items()
+    }
+
+
 def draw(name, tables):
+    if FIGURES[name].get("of") == "studies":
+        tables = study_of(tables)
     module, _, function = FIGURES[name]["function"].partition(":")
     return getattr(importlib.import_module(module), function)(tables)
 

@@ -13,6 +13,7 @@ from onebasin.registry import function_of, resolve
 
 Tables = Mapping[str, pd.DataFrame]
 
+METHOD = "method"
 PARENTS = "parents"  # stands for a method where an effect is of the models before any matching
 
 
@@ -25,7 +26,8 @@ class Condition:
     """An effect and where it has to lie; the file of claims explains the fields. `options` are the effect's own.
 
     One with a `place` is about a study: about its rows that have these values in the columns of varied settings. With a
-    `versus` it is the effect there less `times` the effect at the place that differs by these values, trial by trial.
+    `versus` it is the effect there less `times` the effect at the place that differs by these values, trial by trial;
+    a `method` among them is the one that it is held against.
     """
 
     effect: str
@@ -43,7 +45,8 @@ class Condition:
     def places(self) -> list[Mapping[str, Any]]:
         """The places of a study that it is about: where it is measured, and what it is held against."""
         own = self.place or {}
-        return [own] if self.versus is None else [own, {**own, **self.versus}]
+        other = {column: value for column, value in (self.versus or {}).items() if column != METHOD}
+        return [own] if self.versus is None else [own, {**own, **other}]
 
 
 Measure = Callable[[Tables, Condition, str, int], pd.Series]

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from onebasin.claims.effects import Condition, Effect, MissingError, Tables, at_place, effect_named, told, where
+from onebasin.claims.effects import METHOD, Condition, Effect, MissingError, Tables, at_place, effect_named, told, where
 from onebasin.claims.rules import Claim, Rules
 from onebasin.tables.collect import check
 from onebasin.tables.record import table
@@ -141,8 +141,9 @@ def _judge_complete(condition: Condition, tables: Tables, confidence: float) -> 
     confidence = 1 - (1 - confidence) / len(condition.methods)
     values = {method: _complete(effect, condition, tables, method, count) for method in condition.methods}
     for other in others:
-        for method in condition.methods:
-            values[method] = values[method] - condition.times * _complete(effect, condition, other, method, count)
+        for method, own in values.items():
+            against = (condition.versus or {}).get(METHOD, method)
+            values[method] = own - condition.times * _complete(effect, condition, other, against, count)
     intervals = {method: confidence_interval(of_method, confidence) for method, of_method in values.items()}
     verdicts = {_verdict(interval, condition) for interval in intervals.values()}
     verdict = REPRODUCED if REPRODUCED in verdicts else CONTRADICTED if verdicts == {CONTRADICTED} else INCONCLUSIVE
@@ -181,6 +182,8 @@ def _count(effect: Effect, condition: Condition, tables: Tables) -> int:
     if absent:
         raise MissingError(f"no rows in table {', '.join(absent)}")
     counts = sorted({count for name in effect.tables for count in _counts_of(tables[name])})
+    if not counts:
+        return 1  # a trial is about one model
     enough = [count for count in counts if count >= condition.minimum_count]
     if not enough:
         raise MissingError(
@@ -190,9 +193,11 @@ def _count(effect: Effect, condition: Condition, tables: Tables) -> int:
 
 
 def _counts_of(table: pd.DataFrame) -> set[int]:
-    """The model counts of a table; of one that is about the models before merging, how many a trial has."""
+    """The model counts of a table; of one that is about the models before merging, how many a trial has, if it says."""
     if "count" in table:
         return set(table["count"].astype(int))
+    if "model" not in table:
+        return set()
     return {int(table.groupby("trial")["model"].nunique().max())}
 
 

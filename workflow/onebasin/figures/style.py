@@ -29,6 +29,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullForma
 
 from onebasin.errors import OnebasinError
 from onebasin.storage.files import replacing
+from onebasin.tables.record import table as record
 
 Tables = Mapping[str, pd.DataFrame]
 
@@ -249,6 +250,31 @@ def told(table: pd.DataFrame, prefix: str = "") -> dict[str, tuple[float, str]]:
 def room_for(layers: Sequence[str]) -> float:
     """Inches that the names of layers take below an axis, beyond those of numbers: many stand upright."""
     return LETTER * max(map(len, layers)) if len(layers) > CROWDED else 0
+
+
+def varied_in(table: pd.DataFrame, name: str) -> list[str]:
+    """The columns of varied settings that a study's table `name` has."""
+    return [str(column) for column in table.columns if column not in record(name).columns]
+
+
+def variants_of(table: pd.DataFrame, name: str) -> pd.Series:
+    """What a study's table `name` calls the experiment of each row: its varied settings."""
+    return table[varied_in(table, name)].map(_cell).agg(", ".join, axis=1)
+
+
+def _cell(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value).replace("_", " ")
+
+
+def variant_looks(names: Sequence[str]) -> dict[str, Any]:
+    """A colour an experiment of a study, the first the darkest; none is a method's."""
+    return dict(zip(names, sns.color_palette("cubehelix", len(names) + 1), strict=False))
+
+
+def variant_axis(axes: Axes, names: Sequence[str], varied: Sequence[str]) -> None:
+    """Name the places 0, 1, ... of an axis after the experiments of a study."""
+    axes.set_xlabel(", ".join(varied).replace("_", " "))
+    axes.set_xticks(range(len(names)), names, rotation=90 if len(names) > CROWDED else 0)
 
 
 def layer_axis(axes: Axes, layers: Sequence[str]) -> None:

@@ -116,7 +116,8 @@ def _new_units(node: Node) -> Any:
 def _beginning(node: Node, spec: InputSpec, state: State) -> Axes | None:
     if spec.target in state and spec.kind in (InputKind.PARAMETER, InputKind.BUFFER):
         return state[spec.target]
-    reason = "input of the network" if spec.kind is InputKind.USER_INPUT else f"{spec.target} is not in the state dict"
+    constant = f"the constant {spec.target}, which is not in the state dict, tells its places apart"
+    reason = "input of the network" if spec.kind is InputKind.USER_INPUT else constant
     tensor = node.meta["val"]
     return Axes(fixed(size, reason) for size in tensor.shape) if isinstance(tensor, Tensor) else None
 

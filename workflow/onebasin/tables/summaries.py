@@ -23,10 +23,10 @@ def summarise(frame: pd.DataFrame, name: str, varied: Sequence[str] = ()) -> pd.
     """Mean and sample standard deviation over trials of table `name`, in the units of the table.
 
     Returns:
-        One row for each experiment, method, count and what the table's record keeps apart (split, estimator, gamma,
-        role ("merged" or "parents"), warm start, what a study has `varied`); columns `<quantity>_mean`,
-        `<quantity>_sd` and `trials`. Pairs and parents are averaged within a trial first. A NaN in a trial makes the
-        mean NaN; the deviation of one trial is NaN.
+        One row for each experiment, method and count, where the table has these, and for what its record keeps apart
+        (split, estimator, gamma, role ("merged" or "parents"), warm start, what a study has `varied`); columns
+        `<quantity>_mean`, `<quantity>_sd` and `trials`. Pairs and parents are averaged within a trial first. A NaN in a
+        trial makes the mean NaN; the deviation of one trial is NaN.
 
     Raises:
         OnebasinError: the table is not one that has a summary, or not as its record has it.
@@ -35,7 +35,7 @@ def summarise(frame: pd.DataFrame, name: str, varied: Sequence[str] = ()) -> pd.
     frame = check(frame, name, varied=varied)
     if "model" in frame:
         frame["role"] = frame["model"].eq("merged").map({True: "merged", False: "parents"})
-    groups = ["experiment", "method", "count", *_apart(record)]
+    groups = ["experiment", *_searched(record), *_apart(record)]
     quantities = list(record.shown)
     frame[quantities] = frame[quantities].astype("float64")
     trials = (
@@ -58,6 +58,11 @@ def summarised(name: str, varied: Sequence[str] = ()) -> Table:
         known = ", ".join(other for other, found in records().items() if found.get("words"))
         raise OnebasinError(f"table '{name}' has no summary; these have: {known}")
     return record
+
+
+def _searched(record: Table) -> list[str]:
+    """The keys of what a method found, if the table is about that."""
+    return [key for key in ("method", "count") if key in record.keys]
 
 
 def _apart(record: Table) -> list[str]:
@@ -170,7 +175,7 @@ def _sections(
 def _cells(section: pd.DataFrame, record: Table, quantities: list[str]) -> pd.DataFrame:
     side_by_side = record.beside
     labels = section[side_by_side].unique() if side_by_side else [None]
-    keys = ["method", "count", *record.rows]
+    keys = [*_searched(record), *record.rows]
     rows = pd.MultiIndex.from_frame(section[keys].drop_duplicates())
     columns = {}
     for quantity in quantities:
@@ -184,7 +189,7 @@ def _cells(section: pd.DataFrame, record: Table, quantities: list[str]) -> pd.Da
             columns[_heading(quantity, label, record)] = cells.reindex(rows, fill_value="")
     low, high = section["trials"].min(), section["trials"].max()
     trials = f"n = {low}" if low == high else f"n = {low} to {high}"
-    frame = pd.DataFrame(columns, index=rows).reset_index().rename(columns={"method": f"method ({trials})"})
+    frame = pd.DataFrame(columns, index=rows).reset_index().rename(columns={keys[0]: f"{keys[0]} ({trials})"})
     return frame.astype(str)
 
 

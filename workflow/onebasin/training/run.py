@@ -14,7 +14,7 @@ from typing import Any
 
 import pandas as pd
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from onebasin.data import Data, batches
@@ -26,6 +26,7 @@ from onebasin.machine.matmul import fast_linear
 from onebasin.models.objective import objective_named
 from onebasin.models.running import measure, refusing_small_batches
 from onebasin.models.stack import Models, initial
+from onebasin.networks.asymmetric import restore
 from onebasin.networks.build import new_network
 from onebasin.parameters import Parameters, stacked
 from onebasin.progress import track
@@ -91,6 +92,20 @@ def train(
     return models, pd.DataFrame(history, columns=[*HISTORY])
 
 
+def untrained(
+    network_settings: Mapping[str, Any], data: Data, settings: Mapping[str, Any], seed: int, root: int
+) -> nn.Module:
+    """The network of a seed as its training begins, on the device of the data; arguments as for `train`."""
+    key = (root, "initialisation", _trunk(settings, seed))
+    return new_network(network_settings, data.input_shape, data.classes, *key).to(data.train.targets.device)
+
+
+def _trunk(settings: Mapping[str, Any], seed: int) -> int:
+    """The seed of the model that a seed's is until models are spawned."""
+    spawn = settings.get("spawn") or {"epochs": 0}
+    return seed - seed % spawn["models"] if spawn["epochs"] else seed
+
+
 class _Run:
     """One training: the network, its optimiser, its random streams, and what has been seen so far."""
 
@@ -99,11 +114,9 @@ class _Run:
     ) -> None:
         self.data, self.settings, self.seed = data, settings, seed
         self.device = data.train.targets.device
-        spawn = settings.get("spawn") or {"epochs": 0, "models": 1}
-        self._root, self._spawned_at = root, spawn["epochs"]
-        trunk = seed - seed % spawn["models"] if self._spawned_at else seed  # whose model it is until then
-        network = new_network(network_settings, data.input_shape, data.classes, root, "initialisation", trunk)
-        self.network = network.to(self.device).train()
+        self._root, self._spawned_at = root, (settings.get("spawn") or {"epochs": 0})["epochs"]
+        trunk = _trunk(settings, seed)
+        self.network = untrained(network_settings, data, settings, seed, root).train()
         self._forward = torch.compile(self.network) if settings.get("compile") else self.network
         self.optimizer = new_optimizer(self.network.parameters(), settings)
         self.streams = {
@@ -166,6 +179,7 @@ class _Run:
         loss.backward()
         clip(self.network, self.settings)
         self.optimizer.step()
+        restore(self.network)
         return torch.stack([loss.detach() * len(targets), right])
 
     def _validate(self) -> tuple[float, float]:
