@@ -1,4 +1,5 @@
-# Two commands: `make` reproduces the default experiment, `make test` tests it; `make test-all` leaves no test out.
+# Two commands: `make` reproduces the default experiment, `make test` tests it; `make test-all` leaves no test out, and
+# `make papers` reproduces all papers, in one report.
 SHELL := /bin/bash
 PYTHON ?= python3
 CORES ?= all
@@ -10,7 +11,7 @@ $(error onebasin: $(CONFIG): no such configuration; name one that is there, as i
 endif
 
 .DELETE_ON_ERROR:
-.PHONY: results install test test-all lint format bench clean
+.PHONY: results papers install test test-all lint format bench clean
 
 results: install
 	@$(BIN)/python workflow/scripts/unlock_stale.py --configfile $(CONFIG)
@@ -22,6 +23,9 @@ results: install
 	fi
 	$(BIN)/snakemake --configfile $(CONFIG) --report results/report.html --quiet all
 	@echo "Done. Read results/report.html, or results/claims.md and results/*/tables/*.md."
+
+papers: CONFIG := $(addprefix config/,config.yaml llfc.yaml asymmetric.yaml width.yaml hierarchical.yaml)
+papers: results
 
 install: .venv/installed
 

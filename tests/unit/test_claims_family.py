@@ -8,7 +8,6 @@ import pytest
 import yaml
 
 from onebasin import claims
-from onebasin.claims.verdicts import judge
 from onebasin.errors import OnebasinError
 
 RULES = Path(__file__).parents[2] / "config" / "claims"
@@ -63,7 +62,7 @@ def study(**changed):
 
 
 def verdicts_of_features(**changed):
-    found = judge([claims.load(RULES / "llfc.yaml")], {}, [], study(**changed))
+    found = claims.evaluate(claims.load(RULES / "llfc.yaml"), {}, [], study(**changed))
     return found.set_index("claim")["verdict"].to_dict()
 
 
@@ -92,7 +91,7 @@ def test_what_is_not_so_contradicts_its_claim(claim, changed):
 def test_experiments_that_are_no_such_study_are_told_what_is_missing():
     _, tables = study()["own"]
     plain = {name: frame[frame["spawn"] == "independent"].drop(columns="spawn") for name, frame in tables.items()}
-    found = judge([claims.load(RULES / "llfc.yaml")], {}, [], {"own": ([], plain)})
+    found = claims.evaluate(claims.load(RULES / "llfc.yaml"), {}, [], {"own": ([], plain)})
     assert set(found["verdict"]) == {"inconclusive"}
     assert found["detail"].str.contains("missing: no rows in table .* where spawn is").all()
 
@@ -100,7 +99,9 @@ def test_experiments_that_are_no_such_study_are_told_what_is_missing():
 def test_a_study_is_judged_by_the_claims_about_what_it_varies_alone():
     varied, tables = study()["own"]
     other = {name: frame.rename(columns={"spawn": "width"}) for name, frame in tables.items()}
-    found = judge([claims.load(RULES / "llfc.yaml")], {}, [], {"other": (["width"], other), "own": (varied, tables)})
+    found = claims.evaluate(
+        claims.load(RULES / "llfc.yaml"), {}, [], {"other": (["width"], other), "own": (varied, tables)}
+    )
     assert set(found["experiment"]) == {"own"}
     assert set(found["verdict"]) == {"reproduced"}
 
@@ -114,7 +115,7 @@ def test_an_effect_is_held_against_that_at_another_place_of_a_study(tmp_path, ti
     }
     path = tmp_path / "own.yaml"
     path.write_text(yaml.safe_dump({"confidence": 0.95, "tolerance": 0.15, "claims": [own]}))
-    found = judge([claims.load(path)], {}, [], study()).iloc[0]
+    found = claims.evaluate(claims.load(path), {}, [], study()).iloc[0]
     assert found["verdict"] == verdict
     assert found["effect"] == pytest.approx(0.002 - times * 0.8)
     assert "where spawn is spawned less" in found["detail"]
@@ -182,7 +183,7 @@ def stages(loss=0.2, other_loss=0.3, **changed):
 
 
 def verdicts_of_stages(**changed):
-    found = judge([claims.load(RULES / "hierarchical.yaml")], stages(**changed))
+    found = claims.evaluate(claims.load(RULES / "hierarchical.yaml"), stages(**changed))
     return found.set_index("claim")["verdict"].to_dict()
 
 
@@ -243,7 +244,7 @@ def asymmetric(barriers=None, rises=None, posteriors=None):
 
 
 def verdicts_of_asymmetry(**changed):
-    found = judge([claims.load(RULES / "asymmetric.yaml")], {}, [], asymmetric(**changed))
+    found = claims.evaluate(claims.load(RULES / "asymmetric.yaml"), {}, [], asymmetric(**changed))
     return found.set_index("claim")["verdict"].to_dict()
 
 
@@ -270,7 +271,7 @@ def test_what_is_not_so_of_asymmetry_contradicts_its_claim(claim, changed):
 
 
 def test_a_claim_about_another_method_elsewhere_holds_against_that_one():
-    found = judge([claims.load(RULES / "asymmetric.yaml")], {}, [], asymmetric()).set_index("claim")
+    found = claims.evaluate(claims.load(RULES / "asymmetric.yaml"), {}, [], asymmetric()).set_index("claim")
     assert found["effect"]["A2"] == pytest.approx(0.01 - 0.08)
     assert "less that where asymmetry is standard and method is weight_matching" in found["detail"]["A2"]
     assert found["effect"]["A7"] == pytest.approx(1.5 * (0.4 - 0.9))  # the mean over two epochs

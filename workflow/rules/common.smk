@@ -39,7 +39,7 @@ try:
     CONFIGURATION = read_configuration(config)
     EXPERIMENTS, STUDIES = CONFIGURATION.experiments, CONFIGURATION.studies
     require_checkpoints(EXPERIMENTS, MODEL)
-    require_claims(config["claims"])
+    require_claims(CONFIGURATION.claims)
     DOWNLOADS = read_downloads(EXPERIMENTS)
 except OnebasinError as error:
     raise SystemExit(f"onebasin: {error}")

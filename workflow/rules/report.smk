@@ -78,7 +78,7 @@ DRAWN = [path for subject in SUBJECTS for path in flagless(figure_files(figures_
 rule claims:
     input:
         tables=[path for path in TABLES if path.endswith(".csv")],
-        rules=config["claims"],
+        rules=list(CONFIGURATION.claims),
     output:
         csv=report(
             "results/claims.csv", caption="../report/claims.rst", category="1. Claims", labels={"table": "claims"}
@@ -97,7 +97,7 @@ rule claims:
         **LIGHT,
         mem_mb=500,
     params:
-        experiments=list(EXPERIMENTS),
+        subjects=list(CONFIGURATION.claims.values()),
         studies={name: study.columns for name, study in STUDIES.items()},
         code=code("claims.py", *[entry["function"] for entry in entries("effect").values()]),
     script:

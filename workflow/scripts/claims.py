@@ -21,7 +21,7 @@ with job(snakemake.log[0]):
         elif name in needed:
             tables.setdefault(name, []).append(read_csv(path, name))
     tables = {name: pd.concat(parts, ignore_index=True) for name, parts in tables.items()}
-    verdicts = claims.judge(rules, tables, params.experiments, studies)
+    verdicts = claims.judge(zip(rules, params.subjects, strict=True), tables, studies)
     write_frame(verdicts, snakemake.output.csv)
     claims.write_markdown(verdicts, snakemake.output.md)
     claims.write_rst(verdicts, snakemake.output.rst)

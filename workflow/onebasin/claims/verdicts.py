@@ -28,26 +28,29 @@ class Interval(NamedTuple):
 UNKNOWN = Interval(math.nan, math.nan, math.nan)
 
 
-def evaluate(rules: Rules, *tables: Any) -> pd.DataFrame:
-    """The verdicts of one file of claims; arguments and errors as for `judge`."""
-    return judge([rules], *tables)
+Studies = Mapping[str, tuple[Sequence[str], Tables]]
+"""The columns of varied settings and the tables of each study, by its name."""
 
 
-def judge(
-    files: Sequence[Rules],
-    tables: Tables,
-    experiments: Iterable[str] | None = None,
-    studies: Mapping[str, tuple[Sequence[str], Tables]] | None = None,
+def evaluate(
+    rules: Rules, tables: Tables, experiments: Iterable[str] | None = None, studies: Studies | None = None
 ) -> pd.DataFrame:
+    """The verdicts of one file of claims by these experiments (all that occur in the tables, by name, if not given) and
+    studies; the rest as for `judge`."""
+    if experiments is None:
+        experiments = sorted({experiment for frame in tables.values() for experiment in frame["experiment"]})
+    return judge([(rules, [*experiments, *(studies or {})])], tables, studies or {})
+
+
+def judge(files: Iterable[tuple[Rules, Iterable[str]]], tables: Tables, studies: Studies) -> pd.DataFrame:
     """The verdict on every claim by every experiment; if it is about studies, by each that varies what it asks for.
 
     Where no study does, all of them say what is missing.
 
     Args:
-        files: the claims, each from `load`; their verdicts come one after the other.
-        tables: the tables by name; those that no claim needs may be absent.
-        experiments: the experiments to judge by; all that occur in the tables, by name, if not given.
-        studies: the columns of varied settings and the tables of each study, by its name.
+        files: the claims, each from `load`, with the experiments and studies to judge them by; their verdicts come one
+            after the other.
+        tables: the tables of experiments by name; those that no claim needs may be absent.
 
     Returns:
         One row a claim and experiment with the columns of the table `claims`. `effect`, `low` and
@@ -58,19 +61,21 @@ def judge(
         OnebasinError: a table is not as its contract has it.
     """
     checked = _checked(tables)
-    if experiments is None:
-        experiments = sorted({experiment for frame in checked.values() for experiment in frame["experiment"]})
-    of = {
-        experiment: {name: where(frame, experiment=experiment) for name, frame in checked.items()}
-        for experiment in experiments
-    }
-    of_studies = {name: _checked(own, varied) for name, (varied, own) in (studies or {}).items()}
-    rows = [
-        _row(claim, subject, own, rules.confidence)
-        for rules in files
-        for claim in rules.claims
-        for subject, own in (_concerned(claim, of_studies) if claim.of_studies else of).items()
-    ]
+    checked_studies = {name: _checked(own, varied) for name, (varied, own) in studies.items()}
+    rows = []
+    for rules, subjects in files:
+        of: dict[str, Tables] = {}
+        of_studies: dict[str, Tables] = {}
+        for subject in subjects:
+            if subject in studies:
+                of_studies[subject] = checked_studies[subject]
+            else:
+                of[subject] = {name: where(frame, experiment=subject) for name, frame in checked.items()}
+        rows += [
+            _row(claim, subject, own, rules.confidence)
+            for claim in rules.claims
+            for subject, own in (_concerned(claim, of_studies) if claim.of_studies else of).items()
+        ]
     return check(pd.DataFrame(rows, columns=list(table("claims").columns)), "claims")
 
 

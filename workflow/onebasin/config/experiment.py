@@ -3,7 +3,7 @@
 The workflow imports this module while it builds its graph, so it needs neither torch nor pandas.
 """
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,18 @@ class Configuration:
     settings: Mapping[str, Any]
     experiments: Mapping[str, "Experiment"]
     studies: Mapping[str, Study]
+
+    @property
+    def claims(self) -> dict[str, list[str]]:
+        """By file of claims, the experiments and studies that it is about: those that name it, and those that name none
+        if the configuration does."""
+        found: dict[str, list[str]] = {path: [] for path in self.settings["claims"]}
+        own = {name: experiment.settings.get("claims") for name, experiment in self.experiments.items()}
+        own |= {name: study.claims for name, study in self.studies.items()}
+        for subject, paths in own.items():
+            for path in self.settings["claims"] if paths is None else paths:
+                found.setdefault(path, []).append(subject)
+        return {path: subjects for path, subjects in found.items() if subjects}
 
 
 def read_configuration(config: dict[str, Any]) -> Configuration:
@@ -249,7 +261,7 @@ def require_checkpoints(experiments: Mapping[str, Experiment], adopted: str) -> 
                 )
 
 
-def require_claims(paths: Sequence[str]) -> None:
+def require_claims(paths: Collection[str]) -> None:
     """Refuse files of claims that are not there: Snakemake would leave old verdicts as they are without a word."""
     for path in paths:
         if not Path(path).is_file():

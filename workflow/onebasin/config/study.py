@@ -19,10 +19,14 @@ VARY = "vary"
 
 @dataclass(frozen=True)
 class Study:
-    """What a study's experiments differ in: `varied[experiment][column]` is the value of a varied setting."""
+    """What a study's experiments differ in: `varied[experiment][column]` is the value of a varied setting.
+
+    `claims` are the files of rules that the study names, None if it leaves that to the configuration.
+    """
 
     name: str
     varied: Mapping[str, Mapping[str, Any]]
+    claims: list[str] | None = None
 
     @property
     def columns(self) -> list[str]:
@@ -66,7 +70,7 @@ def expand(experiments: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, St
                 raise OnebasinError(f"{where}: more than one experiment would be called {combination}; rename one")
             found[combination] = own
             varied[combination] = words
-        studies[name] = Study(name, varied)
+        studies[name] = Study(name, varied, settings.get("claims"))
     return found, studies
 
 
