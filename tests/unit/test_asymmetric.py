@@ -7,6 +7,7 @@ from networks_for_tests import random_images, stream
 from torch import distributions
 from torch.nn import functional as F
 
+import onebasin
 from onebasin.config.experiment import read_configuration
 from onebasin.data import Data, Split
 from onebasin.errors import OnebasinError
@@ -16,6 +17,8 @@ from onebasin.measures.variational import variational
 from onebasin.models.stack import initial
 from onebasin.networks.asymmetric import FiGLU, fixed_entries, whole_weight
 from onebasin.networks.build import new_network
+from onebasin.registry import entries
+from onebasin.symmetry.alignment import load_alignment, save_alignment
 from onebasin.symmetry.check import prove
 from onebasin.symmetry.trace import trace
 from onebasin.training.run import train, untrained
@@ -108,6 +111,18 @@ def test_asymmetric_networks_have_no_permutation_and_the_tracer_says_why(network
     assert kind == "none" or any(
         f".{what}, which is not in the state dict, tells its places apart" in r for r in reasons
     )
+
+
+@pytest.mark.parametrize("method", entries("method"))
+def test_every_method_leaves_networks_without_symmetries_as_they_are(method, tmp_path):
+    network = MLP | {"asymmetry": W}
+    models, _ = train(network, DATA, DECAYING | {"epochs": 1}, [0, 1, 2], 0)
+    spec = trace(models.network, models.example_input)
+    found = onebasin.match(models, spec, method, DATA)
+    save_alignment(tmp_path / "a.safetensors", found, models=models.seeds, method=method, trial=0)
+    loaded = load_alignment(tmp_path / "a.safetensors", spec, models.seeds, {"method": method})
+    merged = onebasin.merge(models, spec, loaded)
+    assert all(torch.equal(tensor, models.parameters[name].mean(dim=0)) for name, tensor in merged.items())
 
 
 def test_masks_of_a_model_s_own_leave_the_network_its_permutations():

@@ -35,9 +35,12 @@ def run_search(
         seed: the root of an experiment's random streams.
     """
     draws = generator(seed, "search", method, len(models), trial, device=models.device)
-    if not models.skipped:
-        return search(_widened(models), spec, data, settings, draws)
-    found = search(_widened(models), spec.without(models.skipped), data, settings, draws)
+    seen = spec.without(models.skipped) if models.skipped else spec
+    if not seen.groups:  # a network without symmetries, as asymmetric ones are
+        return Alignment(identity(spec, len(models), models.device), {"steps": 0})
+    found = search(_widened(models), seen, data, settings, draws)
+    if seen is spec:
+        return found
     # what a search does not see stays as it is
     return replace(found, elements=identity(spec, len(models), models.device) | found.elements)
 
