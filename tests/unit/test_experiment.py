@@ -304,7 +304,7 @@ def test_all_is_measured_that_the_counts_and_methods_allow():
     every = {*entries("measure")}
     optional = {name for name, entry in entries("measure").items() if entry.get("optional")}
     assert set(measuring().measures) == every - optional
-    assert optional == {"llfc", "robustness"}
+    assert optional == {"llfc", "robustness", "calibration", "lewc"}
     assert "llfc" in measuring(measures={"llfc": {}}).measures
     assert "landscape" not in measuring(counts=[2]).measures
     assert "three_models" not in measuring(counts=[2]).measures
@@ -318,6 +318,14 @@ def test_an_experiment_that_lists_measures_gets_these_and_what_they_read():
     assert {"sharpness", "top_eigenvalue", "landscape", "timing"} <= {*found.tables}
     assert "merged" not in found.tables
     assert figures_from(found.tables) == ["sharpness", "training", "landscape"]
+
+
+def test_a_figure_against_a_setting_is_that_of_studies_that_vary_it():
+    found = measuring(measures={"calibration": {}})
+    assert "calibration" in found.tables
+    assert "width" not in figures_from(found.tables)
+    assert figures_from(found.tables, "studies", ["depth"]) == []
+    assert figures_from(found.tables, "studies", ["depth", "width"]) == ["width"]
 
 
 def test_a_measure_is_told_its_settings_counts_trials_and_searches():
