@@ -320,6 +320,14 @@ def test_an_experiment_that_lists_measures_gets_these_and_what_they_read():
     assert figures_from(found.tables) == ["sharpness", "training", "landscape"]
 
 
+def test_a_figure_against_a_setting_is_that_of_studies_that_vary_it():
+    found = measuring(measures={"calibration": {}})
+    assert "calibration" in found.tables
+    assert "width" not in figures_from(found.tables)
+    assert figures_from(found.tables, "studies", ["depth"]) == []
+    assert figures_from(found.tables, "studies", ["depth", "width"]) == ["width"]
+
+
 def test_a_measure_is_told_its_settings_counts_trials_and_searches():
     found = measuring(counts=[5, 2, 3], landscape={"trial": 1})
     assert (found.counts_of("landscape"), found.trials_of("landscape")) == ([3], [1])

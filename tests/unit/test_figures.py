@@ -63,6 +63,8 @@ def make_tables(counts=(2, 3, 4, 5), trials=3, splits=("test", "train"), methods
         "llfc": _llfc,
         "stitching": _stitching,
         "robustness": _robustness,
+        "calibration": _calibration,
+        "lewc": _lewc,
     }
     tables = {name: pd.DataFrame([row for key in keys for row in make(key, random)]) for name, make in makers.items()}
     for name in ("distance", "alignment"):  # are not of a split
@@ -205,6 +207,30 @@ def _robustness(key, random):
         for attack, strength in (("clean", 0.0), ("fgsm", 0.05), ("pgd", 0.05), ("noise", 0.2)):
             case = {"model": model, "attack": attack, "strength": strength}
             yield {**key, **case, "loss": 0.3, "accuracy": 0.8 + 0.1 * random.random()}
+
+
+def _widths(key):
+    """The keys of a study's tables, its varied columns in their place."""
+    for depth, width in product((1, 2), (16, 64, 256)):
+        yield {"experiment": "toy", "depth": depth, "width": width, **key}
+
+
+def _calibration(key, random):
+    for case in _widths(key):
+        barrier = _barrier(key, random) * 16 / case["width"]
+        shown = {"barrier_accuracy": barrier / 5, "barrier_loss": barrier, "barrier_calibrated": barrier / 4 - 0.01}
+        yield {**case, **shown, "agreement": 1 / (1 + barrier)}
+
+
+def _lewc(key, random):
+    for case in _widths(key):
+        for (layer, far), model_b in product((("conv1", 0.0), ("out", 1.0)), ("merged", "1")):
+            residuals = {
+                "residual": far * random.random(),
+                "plain_residual": far * key["count"],
+                "random_residual": 1.4,
+            }
+            yield {**case, "layer": layer, "model_a": "0", "model_b": model_b, "weight_b": 0.5, **residuals}
 
 
 def _singular_values(trial, model, random, size=8):

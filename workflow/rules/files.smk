@@ -148,8 +148,10 @@ def tables_of(subject):
 
 
 def figures_of(subject):
-    """The figures whose tables an experiment or a study has."""
-    return tuple(figures_from(tables_of(subject), "studies" if subject in STUDIES else "experiments"))
+    """The figures whose tables an experiment or a study has, and whose settings the study varies."""
+    if subject not in STUDIES:
+        return tuple(figures_from(tables_of(subject)))
+    return tuple(figures_from(tables_of(subject), "studies", STUDIES[subject].columns))
 
 
 def measured(wildcards):

@@ -222,12 +222,15 @@ class Experiment:
         return {name: (self.function_of("method", name), self.method_settings(name)) for name in wanted}
 
 
-def figures_from(tables: Collection[str], of: str = "experiments") -> list[str]:
-    """The figures of `experiments` or of `studies` that need no other tables than these."""
+def figures_from(tables: Collection[str], of: str = "experiments", varied: Collection[str] = ()) -> list[str]:
+    """The figures of `experiments` or of `studies` that need no other tables than these, and of studies none that is
+    against a setting that is not `varied`."""
     return [
         name
         for name, entry in entries("figure").items()
-        if set(entry["tables"]) <= set(tables) and entry.get("of", "experiments") == of
+        if set(entry["tables"]) <= set(tables)
+        and entry.get("of", "experiments") == of
+        and set(entry.get("varied", ())) <= set(varied)
     ]
 
 
