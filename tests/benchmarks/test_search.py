@@ -46,6 +46,7 @@ from onebasin.seeding import generator
 from onebasin.symmetry import assignment
 from onebasin.symmetry.apply import act_on_stack
 from onebasin.symmetry.assignment import Duals, solve
+from onebasin.symmetry.kinds.permutation import PermutationSolver
 from onebasin.symmetry.spec import Axis, Group, Spec
 from onebasin.symmetry.trace import trace
 from onebasin.training.run import train
@@ -58,7 +59,7 @@ COUNT, WIDTH = 5, 512  # of (b) and (c)
 FIRST, STEPS = 3, 20  # the steps that are left out, as the first matching is no typical one, and those that are timed
 WATCHED = [
     (Costs, "of", "cost products"),
-    (weight, "solve", "assignments"),
+    (PermutationSolver, "best", "assignments"),
     (ste_mm_module, "combine", "permuting and combining the models"),
     (ste_mm_module, "gradient_at", "loss and gradient"),
     (Latents, "step", "Adam over the targets"),
@@ -282,6 +283,10 @@ def test_parts_of_a_step(benchmark):
         flops=operations_of_products(models, spec) / STEPS,
         inputs=f"MLP 3 x {WIDTH}, N = {COUNT}, mean of steps {FIRST + 1}-{FIRST + STEPS}, cpu",
     )
+
+
+def test_what_is_watched_is_there():
+    assert all(callable(getattr(owner, name)) for owner, name, _ in WATCHED)  # a benchmark that is not run says nothing
 
 
 def operations_of_products(models: Models, spec: Spec) -> int:
