@@ -183,6 +183,17 @@ def test_sharpness_of_the_parents_is_apart_from_that_of_the_merged_model() -> No
     assert summary["value_mean"].to_dict() == {"merged": 100.5, "parents": 300.5}
 
 
+def test_a_control_is_none_of_the_parents_and_a_table_without_methods_has_a_summary() -> None:
+    control = _sharpness().replace({"model": {9: "rescaled"}})
+    summary = summaries.summarise(control, "sharpness").query("estimator == 'trace'").set_index("role")
+    assert summary["value_mean"].to_dict() == {"merged": 100.5, "parents": 200.5, "rescaled": 400.5}
+    rows = [["digits", "w", trial, "test", model, 0.1 + model, 0.5] for trial in (0, 1) for model in (0, 1)]
+    lines = pd.DataFrame(rows, columns=list(table("monotonic", ["asymmetry"]).columns))
+    of_models = summaries.summarise(lines, "monotonic", ["asymmetry"])
+    assert of_models.to_dict("records")[0]["rise_mean"] == pytest.approx(0.6)
+    assert list(of_models.columns[:3]) == ["experiment", "asymmetry", "split"]
+
+
 def test_a_diverged_trial_is_not_left_out_of_the_mean() -> None:
     frame = _merged()
     frame.loc[0, "loss"] = np.nan

@@ -9,7 +9,8 @@ from onebasin.figures import style
 def robustness(tables: style.Tables) -> Figure:
     """Accuracy of merged models against N, clean and at the middle strength of every attack; the parents' as a band.
 
-    Lines are means over trials, bands one standard deviation.
+    Lines are means over trials, bands one standard deviation. Panels end below the methods that align, which are to be
+    told apart.
     """
     table, split = style.on_first_split(style.needed(tables, "robustness"))
     table = table.assign(accuracy=100 * table["accuracy"], model=table["model"].astype(str))
@@ -26,6 +27,11 @@ def robustness(tables: style.Tables) -> Figure:
         style.parents_band(panel, shared, "accuracy")
         style.method_lines(panel, style.side_by_side(merged), "count", "accuracy")
         style.count_axis(panel, merged["count"])
+        aligned = merged[merged["method"] != "naive"]["accuracy"]
+        if len(aligned):
+            low, high = min(aligned.min(), shared["accuracy"].min()), max(aligned.max(), shared["accuracy"].max())
+            pad = 0.08 * (high - low) or 1.0
+            panel.set_ylim(low - pad, high + pad)
         panel.set(title=_title(attack, strength), ylabel=f"{split} accuracy (%)")
     handles = [*style.method_handles(style.methods_in(table)), style.parents_handle()]
     style.legend_above(figure, handles)
@@ -34,4 +40,4 @@ def robustness(tables: style.Tables) -> Figure:
 
 def _title(attack: str, strength: float) -> str:
     names = {"clean": "clean", "fgsm": f"FGSM, {strength:g}", "pgd": f"PGD, {strength:g}"}
-    return names.get(attack, f"{attack}, {strength:g}")
+    return names.get(attack, f"Gaussian {attack}, {strength:g}")

@@ -28,7 +28,7 @@ class Table:
         words: what the report says of its summary; without them it has none.
         shown: the values that the summary is of.
         sections, rows, beside: the keys that the summary keeps apart, beside experiment, method and count: in sections,
-            in rows of their own, and spread over columns (`role`: whether a model is merged or one of the parents).
+            in rows of their own, and spread over columns (`role`: merged, parents, or a control by its name).
         per_cent, decimals, headings: how numbers are set, and what stands above them.
         group: the part of the report.
         varied: the columns of settings that a study varies, numbers or text.

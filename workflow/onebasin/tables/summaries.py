@@ -24,7 +24,7 @@ def summarise(frame: pd.DataFrame, name: str, varied: Sequence[str] = ()) -> pd.
 
     Returns:
         One row for each experiment, method and count, where the table has these, and for what its record keeps apart
-        (split, estimator, gamma, role ("merged" or "parents"), warm start, what a study has `varied`); columns
+        (split, estimator, gamma, role (such as "merged" or "parents"), warm start, what a study has `varied`); columns
         `<quantity>_mean`, `<quantity>_sd` and `trials`. Pairs and parents are averaged within a trial first. A NaN in a
         trial makes the mean NaN; the deviation of one trial is NaN.
 
@@ -34,7 +34,7 @@ def summarise(frame: pd.DataFrame, name: str, varied: Sequence[str] = ()) -> pd.
     record = summarised(name, varied)
     frame = check(frame, name, varied=varied)
     if "model" in frame:
-        frame["role"] = frame["model"].eq("merged").map({True: "merged", False: "parents"})
+        frame["role"] = frame["model"].map(lambda model: "parents" if model.isdecimal() else model)
     groups = ["experiment", *_searched(record), *_apart(record)]
     quantities = list(record.shown)
     frame[quantities] = frame[quantities].astype("float64")
