@@ -35,7 +35,8 @@ def llfc(tables: style.Tables) -> Figure:
     axes[0].plot(between.index.to_numpy(), between.clip(lower=SMALLEST).to_numpy(), zorder=4, **ENDS)
     axes[0].set(yscale="log", ylabel=f"1 - cos of features, middle ($N$ = {count})")
     if told:
-        _draw(axes[1], stitched.assign(value=100 * stitched["accuracy"]), places)
+        behind = {layer: place for place, layer in enumerate(dict.fromkeys(stitched["layer"].astype(str)))}
+        _draw(axes[1], stitched.assign(value=100 * stitched["accuracy"]), behind)
         axes[1].set(ylabel="stitched accuracy (%)", xlabel="layer behind which it is stitched")
     handles = style.method_handles(style.methods_in(features))
     style.legend_above(figure, [*handles, Line2D([], [], label="between the two ends", **ENDS)])

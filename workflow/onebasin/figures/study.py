@@ -14,7 +14,7 @@ DOTS: Any = {"alpha": 0.45, "size": 2.5, "linewidth": 0}
 def study(tables: style.Tables) -> Figure:
     """Loss barriers between pairs, by experiment and method, at the largest number of models.
 
-    A dot is a pair of a trial, a line the mean over all.
+    A dot is a pair of a trial, a marker the mean over all.
     """
     table, split = style.on_first_split(style.needed(tables, "pairwise"))
     table, count = style.at_largest_count(table)
