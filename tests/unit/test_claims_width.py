@@ -7,7 +7,6 @@ import pandas as pd
 import pytest
 
 from onebasin import claims
-from onebasin.claims.verdicts import judge
 from onebasin.tables.record import table
 
 RULES = Path(__file__).parents[2] / "config" / "claims" / "width.yaml"
@@ -64,7 +63,7 @@ def complete(name, frame):
 
 
 def verdicts(**made):
-    found = judge([claims.load(RULES)], {}, [], {"own": (["width"], study(**made))})
+    found = claims.evaluate(claims.load(RULES), {}, [], {"own": (["width"], study(**made))})
     return found.set_index("claim")["verdict"].to_dict()
 
 
@@ -101,6 +100,6 @@ def test_a_loss_barrier_that_is_none_has_no_share_to_take_away():
 
 def test_narrow_networks_alone_judge_nothing():
     narrow = {name: frame[frame["width"] == 16] for name, frame in study().items()}
-    found = judge([claims.load(RULES)], {}, [], {"own": (["width"], narrow)})
+    found = claims.evaluate(claims.load(RULES), {}, [], {"own": (["width"], narrow)})
     assert set(found["verdict"]) == {"inconclusive"}
     assert found["detail"].str.contains("missing: no rows in table .* where width is").all()

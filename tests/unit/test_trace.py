@@ -430,7 +430,8 @@ def test_what_is_not_in_the_state_dict_cannot_be_permuted(what):
 
     spec = proven(Constant(), VECTORS)
     assert names(spec) == []
-    assert what == "literal" or reason(spec, "enter.weight", 0) == f"{what} is not in the state dict"
+    says = f"the constant {what}, which is not in the state dict, tells its places apart"
+    assert what == "literal" or reason(spec, "enter.weight", 0) == says
 
 
 def test_numbered_places_are_a_constant_of_their_own():

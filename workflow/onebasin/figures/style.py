@@ -28,8 +28,8 @@ from matplotlib.text import Text
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, SymmetricalLogLocator
 
 from onebasin.errors import OnebasinError
+from onebasin.registry import entries
 from onebasin.storage.files import replacing
-from onebasin.tables.record import table as record
 
 Tables = Mapping[str, pd.DataFrame]
 
@@ -254,7 +254,9 @@ def room_for(layers: Sequence[str]) -> float:
 
 def varied_in(table: pd.DataFrame, name: str) -> list[str]:
     """The columns of varied settings that a study's table `name` has."""
-    return [str(column) for column in table.columns if column not in record(name).columns]
+    records = {key: own for entry in entries("measure").values() for key, own in entry.get("tables", {}).items()}
+    known = ["experiment", *records[name]["keys"], *records[name]["values"]]
+    return [str(column) for column in table.columns if column not in known]
 
 
 def variants_of(table: pd.DataFrame, name: str) -> pd.Series:
