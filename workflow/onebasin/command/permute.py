@@ -42,4 +42,4 @@ def command(file: Path, permutations: Path | None, seed: int | None, output: Pat
     copy = api.permute(opened.models, opened.spec, found)
     recipe = {**opened.files[0].facts.get("recipe", {}), "permuted": how}
     save_model(output, copy, 0, api.count_classes(copy), recipe)
-    click.echo(f"{output}: {file} with {sum(group.size for group in opened.spec.groups)} units in another order")
+    click.echo(f"{output}: {file} with {sum(group.units for group in opened.spec.groups)} units in another order")

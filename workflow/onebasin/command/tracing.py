@@ -35,7 +35,7 @@ class Traced:
             OnebasinError: permuting changes the function.
         """
         groups, share = self.spec.groups, moving_share(self._module, self.spec)
-        number, units = len(groups), sum(group.size for group in groups)
+        number, units = len(groups), sum(group.units for group in groups)
         counted = f"{number} group{'s' * (number != 1)}, {units:,} units, {share:.1%} of the parameters move"
         if not groups:
             return f"{counted}; nothing to prove"

@@ -55,9 +55,9 @@ class Rounds:
     def __init__(self, group: Group, correlations: Correlations, generator: torch.Generator) -> None:
         """`generator` draws the orders of the rounds."""
         kind, device = kind_of(group), correlations.between(0, 1).device
-        self.elements = torch.stack([kind.identity(group.size, device)] * correlations.models)
-        self.solver = kind.solver(correlations.models, group.size, True, False)
-        self._kind, self._size = kind, group.size
+        self.elements = torch.stack([kind.identity(group, device)] * correlations.models)
+        self.solver = kind.solver(correlations.models, group, True, False)
+        self._kind, self._group = kind, group
         self._correlations, self._generator = correlations, generator
 
     def run(self, max_rounds: int) -> int:
@@ -76,7 +76,7 @@ class Rounds:
         for other, element in enumerate(self.elements):
             if other != model:
                 correlations = self._correlations.between(other, model)
-                gains += self._kind.act(correlations, 0, [(Axis("", 0), self._size, element)])
+                gains += self._kind.act(correlations, 0, [(Axis("", 0), self._group, element)])
         return gains
 
     def _match(self, model: int) -> bool:

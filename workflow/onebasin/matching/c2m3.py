@@ -31,16 +31,14 @@ from numpy.polynomial import Polynomial
 from torch import Tensor
 
 from onebasin.data import Data
-from onebasin.machine.devices import to_host
 from onebasin.machine.matmul import add_product
-from onebasin.matching.cost import units_of
+from onebasin.matching.cost import of_families, units_of
 from onebasin.models.stack import Models
 from onebasin.progress import track
 from onebasin.symmetry.alignment import Alignment
 from onebasin.symmetry.apply import Elements, identity
-from onebasin.symmetry.assignment import Duals, solve
-from onebasin.symmetry.kinds import require_permutations
-from onebasin.symmetry.kinds.permutation import POOLED_SIZE, places_of
+from onebasin.symmetry.kinds import Solver, kind_of, require_permutations
+from onebasin.symmetry.kinds.permutation import places_of
 from onebasin.symmetry.spec import Axis, Group, Parts, Spec
 
 SMALLEST_GAIN = 1e-6  # of the largest value; a step that gains less is idle
@@ -81,17 +79,18 @@ class FrankWolfe:
 
     def __init__(self, stack: Mapping[str, Tensor], spec: Spec) -> None:
         """`stack` `[N, ...]` are the weights. Tensors that it lacks (running statistics) do not count."""
+        stack = spec.join(stack, leading=1)
         self._spec, self._models = spec, len(next(iter(stack.values())))
         self._moving = slice(1 if self._models == 2 else 0, None)
         self._soft = {name: SoftTensor(stack[name], spec.axes_of(name)) for name in stack if spec.axes_of(name)}
         some = next(iter(stack.values()))
         self._vertices = identity(spec, self._models, some.device)
         self.matrices = {
-            group.name: torch.eye(group.size, dtype=some.dtype, device=some.device).repeat(self._models, 1, 1)
+            group.name: torch.eye(group.units, dtype=some.dtype, device=some.device).repeat(self._models, 1, 1)
             for group in spec.groups
         }
-        self._duals: dict[str, Duals] = {}
-        self._assignments = self._row_scans = 0
+        self._used: list[Solver] = []
+        self._solvers = self._new_solvers()
         norms = sum(float(stack[name].double().square().sum()) for name in self._soft)
         self.largest = (self._models - 1) / 2 * norms
 
@@ -111,32 +110,37 @@ class FrankWolfe:
 
     def gradient(self, group: Group) -> Tensor:
         """The derivative `[k, n, n]` of the objective by the matrices of `group`, of the k models that move."""
-        total: Tensor | None = None
+        totals: dict[int, Tensor] = {}
         for axis in group.axes:
             if axis.tensor in self._soft:
-                total = add_product(total, *self._soft[axis.tensor].factors(axis, group, self._moving))
-        assert total is not None, f"group {group.name} acts on no weights"
-        return total
+                factors = self._soft[axis.tensor].factors(axis, group, self._moving)
+                totals[axis.family] = add_product(totals.get(axis.family), *factors)
+        return of_families(totals, group)
 
     def rounded(self) -> Elements:
         """The permutations `[N, n]` nearest to the matrices."""
-        self._duals.clear()  # those of gradients say nothing here
+        self._solvers = self._new_solvers()  # the duals of gradients say nothing here
         return {group.name: self._best(group, self.matrices[group.name][self._moving]) for group in self._spec.groups}
 
     def work(self, steps: int) -> dict[str, int]:
         """What the search took, for its artifact."""
-        return {"steps": steps, "assignments": self._assignments, "row_scans": self._row_scans}
+        return {
+            "steps": steps,
+            "assignments": sum(solver.solved for solver in self._used),
+            "row_scans": sum(solver.row_scans for solver in self._used),
+        }
+
+    def _new_solvers(self) -> dict[str, Solver]:
+        count = len(range(self._models)[self._moving])
+        found = {group.name: kind_of(group).solver(count, group, True, False) for group in self._spec.groups}
+        self._used += found.values()
+        return found
 
     def _best(self, group: Group, gains: Tensor) -> Tensor:
         """Alignment `[N, n]`: for the k models that move those of the largest gains `[k, n, n]`, else the old."""
         old = self._vertices[group.name]
-        threads = torch.get_num_threads() if group.size >= POOLED_SIZE else 1
-        costs, previous = to_host(gains.neg()).numpy(), old[self._moving].cpu().numpy()
-        found = solve(costs, self._duals.get(group.name), previous, threads=threads)
-        self._duals[group.name] = found.duals
-        self._assignments += len(costs)
-        self._row_scans += int(found.row_scans.sum())
-        return torch.cat([old[: self._moving.start], torch.from_numpy(found.columns).to(old.device)])
+        new, _ = self._solvers[group.name].best(gains.neg(), range(len(gains)), old[self._moving])
+        return torch.cat([old[: self._moving.start], new])
 
 
 class SoftTensor:
@@ -198,7 +202,7 @@ class SoftTensor:
         for axis in axes:
             result = torch.empty_like(stack)
             for model, (before, after) in enumerate(zip(stack, result, strict=True)):
-                parts = [(place, group.size, vertices[group.name][model]) for place, group in self._axes[axis]]
+                parts = [(place, group, vertices[group.name][model]) for place, group in self._axes[axis]]
                 torch.index_select(before, axis, places_of(parts, before.shape[axis]), out=after)
             stack = result
         return stack

@@ -9,8 +9,9 @@ The pass adds up moments in float64 and keeps no more than a batch: N (N - 1) / 
 two models, and the activations of one batch in all N models.
 """
 
-from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -19,7 +20,7 @@ from onebasin.data import Split
 from onebasin.errors import OnebasinError
 from onebasin.inputs import Inputs, shape_of, shape_text
 from onebasin.machine.matmul import add_product
-from onebasin.matching.cost import units_of
+from onebasin.matching.cost import of_families, units_of
 from onebasin.models.features import AXES, Call, watch
 from onebasin.models.stack import Models
 from onebasin.progress import track
@@ -84,11 +85,19 @@ class Correlations:
         """N."""
         return len(self._pairs) + 1
 
+    def behind(self, first: int) -> Tensor:
+        """`[N - 1 - first, n, n]`: model number `first` with all those behind it."""
+        return self._pairs[first]
+
     def between(self, one: int, other: int) -> Tensor:
         """`[n, n]`: unit i of model `one` with unit j of model `other`."""
         if one > other:
             return self.between(other, one).T
         return self._pairs[one][other - one - 1]
+
+
+Place = tuple[str, int]
+"""A group, and which of its families of units."""
 
 
 @torch.no_grad()
@@ -107,62 +116,128 @@ def correlations(models: Models, spec: Spec, split: Split, batch: int) -> dict[s
             f"activations: {len(split)} inputs of {have}, but there must be some of {want}; check the data set"
         )
     roles = _roles(models, spec, split.inputs[:1])
-    moments = {group.name: Moments(len(models), group.size, split.inputs.device) for group in spec.groups}
+    moments = {place: Moments(len(models), units, split.inputs.device) for place, units in _sizes(spec, roles).items()}
     rounds = -(-len(split) // batch)
     for images in track(split.inputs.split(batch), f"activations of {len(models)} models, batches", rounds):
         seen = [_activations(models, model, spec, images, roles) for model in range(len(models))]
-        for name, own in moments.items():
-            own.add(torch.stack([activations.pop(name) for activations in seen]))
-    for name, own in moments.items():
+        for place, own in moments.items():
+            found = [activations.pop(place) for activations in seen]
+            if len({activations.shape for activations in found}) > 1:
+                raise OnebasinError(
+                    f"activations: the units of {place[0]} are not run on the same inputs in all models; match this "
+                    f"network by its weights (weight_matching, c2m3)"
+                )
+            own.add(torch.stack(found))
+    for (name, _), own in moments.items():
         bad = [seed for seed, fine in zip(models.seeds, own.finite().tolist(), strict=True) if not fine]
         if bad:
             raise OnebasinError(
                 f"activations: NaN or infinity in group {name} of model {bad[0]}; look for it in the training images, "
                 f"then in that model"
             )
-    return {name: own.correlations() for name, own in moments.items()}
+    found_of = {place: own.correlations() for place, own in moments.items()}
+    return {group.name: _of_group(group, found_of) for group in spec.groups}
 
 
-def _seen(call: Call, spec: Spec) -> Iterator[tuple[Group, str, Tensor, Axis]]:
-    """The groups whose units a layer takes in or puts out (`reads` or `writes`), the tensor, and how they lie in it."""
-    axes = spec.axes_of(call.name)
+def _sizes(spec: Spec, places: Iterable[Place]) -> dict[Place, int]:
+    """How many units the families have."""
+    spans = {(group.name, f): group.span(f) for group in spec.groups for f in range(len(group.inner) + 1)}
+    return {place: spans[place].stop - spans[place].start for place in places}
+
+
+def _of_group(group: Group, found: Mapping[Place, Correlations]) -> Correlations:
+    """The correlations of all units of a group; those of two families, and of families that are not seen, are 0."""
+    if not group.inner:
+        return found[group.name, 0]
+    families = {f: found[group.name, f] for f in range(len(group.inner) + 1) if (group.name, f) in found}
+    models = next(iter(families.values())).models
+    pairs = [of_families({f: own.behind(first) for f, own in families.items()}, group) for first in range(models - 1)]
+    return Correlations(pairs)
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """Units that a layer takes in or puts out (`role` `reads` or `writes`).
+
+    Attributes:
+        place: the group and the family.
+        block: of which block of the group they are, if of one.
+        units: gives them, `[n, samples]`.
+    """
+
+    place: Place
+    role: str
+    block: int | None
+    units: Callable[[], Tensor]
+
+
+def _seen(call: Call, spec: Spec) -> Iterator[_Seen]:
+    name, block = spec.known_as(call.name)
+    axes = spec.axes_of(name)
     for role, number, tensor in zip(("reads", "writes"), AXES[call.function], (call.input, call.output), strict=True):
         if number not in axes:
             continue
         channels = call.channel_axis(tensor)
         if tensor.shape[channels] == call.weight.shape[number]:  # a grouped convolution has fewer on its weight's axis
             for axis, group in axes[number]:
-                yield group, role, tensor, replace(axis, axis=channels)
+                lies, own = replace(axis, axis=channels), group
+                if block is not None and axis.family:  # the places of one block, and its units alone
+                    own = Group("", group.inner[axis.family - 1], ())
+                    lies = Axis("", channels, axis.start, axis.rounds, axis.inner)
+                place = group.name, axis.family
+                yield _Seen(place, role, block, partial(_units, tensor, lies, own))
 
 
-def _roles(models: Models, spec: Spec, images: Inputs) -> dict[str, str]:
-    """Whether the activations of a group are seen where layers read its units, or where they are written."""
-    found: dict[str, set[str]] = {group.name: set() for group in spec.groups}
+def _units(tensor: Tensor, axis: Axis, group: Group) -> Tensor:
+    # a copy, because the network may go on in place
+    return units_of(tensor[None], axis, group)[0].to(torch.float64, copy=True)
+
+
+def _roles(models: Models, spec: Spec, images: Inputs) -> dict[Place, str]:
+    """Whether the activations of units are seen where layers read them, or where they are written."""
+    found: dict[Place, set[str]] = {}
 
     def see(call: Call) -> None:
-        for group, role, *_ in _seen(call, spec):
-            found[group.name].add(role)
+        for seen in _seen(call, spec):
+            found.setdefault(seen.place, set()).add(seen.role)
 
     watch(models.network, models[0], images, see)
-    for name, roles in found.items():
-        if not roles:
+    for group in spec.groups:
+        if not any(name == group.name for name, _ in found):
             raise OnebasinError(
-                f"activations: no linear layer, convolution or embedding takes in or puts out the units of {name} by "
-                f"themselves; match this network by its weights (weight_matching, c2m3)"
+                f"activations: no linear layer, convolution or embedding takes in or puts out the units of "
+                f"{group.name} by themselves; match this network by its weights (weight_matching, c2m3)"
             )
-    return {name: "reads" if "reads" in roles else "writes" for name, roles in found.items()}
+    return {place: "reads" if "reads" in roles else "writes" for place, roles in found.items()}
 
 
-def _activations(models: Models, model: int, spec: Spec, images: Inputs, roles: Mapping[str, str]) -> dict[str, Tensor]:
-    """The activations `[n, samples]` float64 of every group's units in one model."""
-    parts: dict[str, list[Tensor]] = {}
+def _activations(
+    models: Models, model: int, spec: Spec, images: Inputs, roles: Mapping[Place, str]
+) -> dict[Place, Tensor]:
+    """The activations `[n, samples]` float64 of every family of units in one model."""
+    parts: dict[Place, dict[int | None, list[Tensor]]] = {}
 
     def see(call: Call) -> None:
-        for group, role, tensor, axis in _seen(call, spec):
-            if role == roles[group.name]:
-                units = units_of(tensor[None], axis, group)[0]
-                # a copy, because the network may go on in place
-                parts.setdefault(group.name, []).append(units.to(torch.float64, copy=True))
+        for seen in _seen(call, spec):
+            if seen.role == roles[seen.place]:
+                parts.setdefault(seen.place, {}).setdefault(seen.block, []).append(seen.units())
 
     watch(models.network, models[model], images, see)
-    return {name: torch.cat(found, dim=1) for name, found in parts.items()}
+    sizes = _sizes(spec, roles)
+    return {place: _together(place, sizes[place], parts.get(place, {})) for place in roles}
+
+
+def _together(place: Place, units: int, parts: Mapping[int | None, list[Tensor]]) -> Tensor:
+    """The activations of all units of a family from those seen together, and those seen block by block.
+
+    Raises:
+        OnebasinError: blocks are run on different inputs, or some on none.
+    """
+    blocks = [torch.cat(parts[block], dim=1) for block in sorted(block for block in parts if block is not None)]
+    same = len({activations.shape for activations in blocks}) <= 1
+    if not parts or not same or (blocks and sum(map(len, blocks)) != units):
+        raise OnebasinError(
+            f"activations: the blocks of {place[0]} are not run on the same inputs; match this network by its weights "
+            f"(weight_matching, c2m3)"
+        )
+    return torch.cat(parts.get(None, []) + ([torch.cat(blocks)] if blocks else []), dim=1)

@@ -5,6 +5,9 @@ belongs to unit j of the source, whose other axes are already permuted. Then `<P
 source is nearest to the target (Ainsworth et al. 2023, equation 2; Ito et al. 2025, weight matching).
 `gains` computes G; `Costs` keeps -G from one visit of a group to the next and mends it where few units moved.
 
+Of a nested group, rows and columns are all units, block by block and family by family (`symmetry.spec.Group`); what
+units of two families have in common is of no use, and 0 stands in its place.
+
 A group that acts on two axes of one tensor (a residual stream, a recurrence) is permuted on the other one as it is at
 present, so that G is the gradient of what is to be maximised; whether a step along it gains is for `agreement` to say.
 """
@@ -26,14 +29,22 @@ KEPT_SHARE = 1.5  # times the memory of one model may hold costs that are kept
 
 
 def gains(
-    target: Mapping[str, Tensor], source: Mapping[str, Tensor], spec: Spec, elements: Mapping[str, Tensor], group: Group
+    target: Mapping[str, Tensor],
+    source: Mapping[str, Tensor],
+    spec: Spec,
+    elements: Mapping[str, Tensor],
+    group: Group,
+    unknown: Container[str] = (),
 ) -> Tensor:
     """G `[k, n, n]` of `group`: row = place in the target, column = unit of the unpermuted source.
 
     Args:
-        target: stack `[k, ...]`, one target a model. Tensors that it lacks (running statistics) do not count.
+        target: stack `[k, ...]`, one target a model, as groups know them (`Spec.join`). Tensors that it lacks (running
+            statistics) do not count.
         source: stack `[k, ...]` of unpermuted models.
         elements: the present permutations `[k, n]` of every group.
+        unknown: groups whose permutations say nothing yet. Tensors that one of them permutes along another axis do not
+            count, if there are others.
 
     Raises:
         OnebasinError: the group acts on complex weights.
@@ -42,13 +53,13 @@ def gains(
     if models > 1 and next(iter(target.values())).device.type == "cpu":
         # one after the other: a product fills the cores, and only one model's gathered tensors are in memory
         stacks = [{name: tensor.split(1) for name, tensor in stack.items()} for stack in (target, source, elements)]
-        result = next(iter(target.values())).new_empty(models, group.size, group.size)
+        result = next(iter(target.values())).new_empty(models, group.units, group.units)
         for model in range(models):
             one, other, own = ({name: parts[model] for name, parts in stack.items()} for stack in stacks)
-            result[model] = gains(one, other, spec, own, group)[0]
+            result[model] = gains(one, other, spec, own, group, unknown)[0]
         return result
-    total: Tensor | None = None
-    for axis in group.axes:
+    totals: dict[int, Tensor] = {}
+    for axis in _known(group, spec, target, unknown):
         if axis.tensor in target:
             if target[axis.tensor].is_complex():
                 raise OnebasinError(
@@ -56,9 +67,37 @@ def gains(
                     f"the method naive, which leaves units in their places"
                 )
             ours, theirs = target[axis.tensor], _permute_others(source[axis.tensor], axis, spec, elements)
-            total = add_product(total, units_of(ours, axis, group), units_of(theirs, axis, group))
-    assert total is not None, f"group {group.name} acts on no weights"
-    return total
+            known = totals.get(axis.family)
+            totals[axis.family] = add_product(known, units_of(ours, axis, group), units_of(theirs, axis, group))
+    return of_families(totals, group)
+
+
+def _known(group: Group, spec: Spec, target: Container[str], unknown: Container[str]) -> Sequence[Axis]:
+    """The axes of a group on tensors that no unknown group permutes along another one; all, if there are none."""
+    known = [
+        axis
+        for axis in group.axes
+        if axis.tensor in target
+        and not any(
+            other.name in unknown
+            for number, parts in spec.axes_of(axis.tensor).items()
+            if number != axis.axis
+            for _, other in parts
+        )
+    ]
+    return known or group.axes
+
+
+def of_families(totals: Mapping[int, Tensor], group: Group) -> Tensor:
+    """`[k, n, n]` of all units from the matrices of each family that there is; 0 between families."""
+    assert totals, f"group {group.name} acts on no weights"
+    some = next(iter(totals.values()))
+    if not group.inner:
+        return some
+    result = some.new_zeros(len(some), group.units, group.units)
+    for family, total in totals.items():
+        result[:, group.span(family), group.span(family)] = total
+    return result
 
 
 def agreement(
@@ -97,6 +136,12 @@ class Costs:
         self._target, self._source, self._spec, self._kept = target, source, spec, kept
         self._costs: dict[str, Tensor] = {}
         self._seen: dict[str, dict[str, Tensor]] = {}  # the neighbours' permutations that the costs are for
+
+    def at_first(
+        self, group: Group, elements: Mapping[str, Tensor], models: Sequence[int], unknown: Container[str]
+    ) -> Tensor:
+        """The same as `of` while the permutations of other groups say nothing yet (`gains`)."""
+        return gains(*self._part(elements, models), group, unknown).neg_()
 
     def of(self, group: Group, elements: Mapping[str, Tensor], models: Sequence[int]) -> Tensor:
         """The costs `[m, n, n]` of `group` for m of the k models, given the present permutations `[k, n]`."""
@@ -138,7 +183,7 @@ class Costs:
                     if other != axis.axis and axis.tensor in self._target:
                         for part, neighbour in parts:
                             if counts[neighbour.name]:
-                                self._mend_axis(group, axis, part, neighbour, moved[neighbour.name], elements, model)
+                                self._mend_axis(group, axis, part, neighbour, elements, model)
         for name, old in seen.items():
             old[model] = elements[name][model]
 
@@ -148,21 +193,26 @@ class Costs:
         axis: Axis,
         part: Axis,
         neighbour: Group,
-        moved: Tensor,
         elements: Mapping[str, Tensor],
         model: int,
     ) -> None:
         """Add what `part`, another axis of the tensor, contributes where its permutation changed."""
         target, source = (stack[axis.tensor][model] for stack in (self._target, self._source))
+        span = neighbour.span(part.family)
+        present, seen = (
+            known[neighbour.name][model][span] - span.start for known in (elements, self._seen[group.name])
+        )
+        moved = present != seen
         count = min(len(moved), -int(moved.sum()) % MENDED_AT_ONCE + int(moved.sum()))
         units = torch.argsort(moved, descending=True, stable=True)[:count]  # beyond those that moved: changes of 0
-        places = part.places(neighbour.size, moved.device)
-        new, old = elements[neighbour.name][model][units], self._seen[group.name][neighbour.name][model][units]
+        places = part.places(neighbour, moved.device)
+        new, old = present[units], seen[units]
         ours = target.index_select(part.axis, places[:, units].flatten())
         # the old minus the new, as the costs are -G
         theirs = source.index_select(part.axis, places[:, old].flatten())
         theirs -= source.index_select(part.axis, places[:, new].flatten())
-        costs = self._costs[group.name][model : model + 1]
+        own = group.span(axis.family)
+        costs = self._costs[group.name][model : model + 1, own, own]
         mended = add_product(costs, units_of(ours[None], axis, group), units_of(theirs[None], axis, group))
         if mended.data_ptr() != costs.data_ptr():  # not every product adds in place
             costs.copy_(mended)
@@ -178,26 +228,26 @@ def kept_groups(stack: Mapping[str, Tensor], spec: Spec, at_once: int) -> set[st
     room = KEPT_SHARE * sum(tensor[0].numel() for tensor in stack.values()) / at_once
 
     def product(group: Group) -> float:
-        return sum(stack[axis.tensor][0].numel() for axis in group.axes if axis.tensor in stack) / group.size
+        return sum(stack[axis.tensor][0].numel() for axis in group.axes if axis.tensor in stack) / group.units
 
     kept: set[str] = set()
     for group in sorted(spec.groups, key=product, reverse=True):
         simple = all(len(spec.axes_of(axis.tensor)) <= 2 for axis in group.axes)
         simple &= all(kind_of(other).moves_units for other in spec.groups if other.name in spec.neighbours(group))
-        if simple and group.name not in spec.neighbours(group) and group.size**2 <= room:
+        if simple and group.name not in spec.neighbours(group) and group.units**2 <= room:
             kept.add(group.name)
-            room -= group.size**2
+            room -= group.units**2
     return kept
 
 
 def units_of(stack: Tensor, axis: Axis, group: Group) -> Tensor:
-    """`[k, n, rest]`: everything that belongs to each unit along `axis`."""
+    """`[k, n, rest]`: everything that belongs to each unit, of the axis's family, along `axis`."""
     number = axis.axis + 1
-    if not (axis.is_plain() and stack.shape[number] == group.size):
-        stack = stack.narrow(number, axis.offset, axis.length(group.size))
-        stack = stack.unflatten(number, (axis.outer, group.size, axis.inner))
+    if not (axis.is_plain() and stack.shape[number] == group.units):
+        stack = axis.by_unit(stack, number, group)
         number += 1
-    return stack.movedim(number, 1).reshape(stack.shape[0], group.size, -1)
+    span = group.span(axis.family)
+    return stack.movedim(number, 1).reshape(stack.shape[0], span.stop - span.start, -1)
 
 
 def _permute_others(stack: Tensor, axis: Axis, spec: Spec, elements: Mapping[str, Tensor]) -> Tensor:

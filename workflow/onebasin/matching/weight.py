@@ -5,7 +5,7 @@ own. It remembers permutations and dual variables from call to call, so that a t
 little ("accelerated WM", Ito et al. 2025, Algorithm 3). `weight_matching` is the form for many models.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -55,8 +55,9 @@ class Matcher:
         self.elements = identity(spec, models, device)
         self._generator = generator
         self._in_signal_order = np.full(models, first_sweep == "signal")
-        self._solvers = {g.name: kind_of(g).solver(models, g.size, warm_start, True) for g in spec.groups}
+        self._solvers = {g.name: kind_of(g).solver(models, g, warm_start, True) for g in spec.groups}
         self._kept: set[str] | None = None
+        self._by_known_ones = any(group.inner for group in spec.groups)
         self._neighbours = {
             group.name: [i for i, g in enumerate(spec.groups) if g.name in spec.neighbours(group)]
             for group in spec.groups
@@ -73,6 +74,7 @@ class Matcher:
             source: stack `[k, ...]` of the unpermuted models.
             models: which of the N models these are.
         """
+        target, source = (self.spec.join(stack, leading=1) for stack in (target, source))
         seed = _draw_seed(self._generator)  # one a call: what a model gets does not depend on how long others take
         on_cpu = next(iter(target.values())).device.type == "cpu"
         at_once = min(len(models), torch.get_num_threads()) if on_cpu else len(models)
@@ -107,16 +109,19 @@ class Matcher:
         changed_at_all = False
         for _ in range(MAX_SWEEPS):
             positions = torch.randperm(len(self.spec.groups), generator=order).tolist()
+            unknown: set[str] = set()
             if self._in_signal_order[rows].any():
                 positions = sorted(positions)
                 self._in_signal_order[rows] = False
+                unknown = set(self._neighbours) if self._by_known_ones else set()
             for position in positions:
                 group = self.spec.groups[position]
                 todo = np.flatnonzero(stale[:, position])
                 if not len(todo):
                     continue
-                changed = todo[self._solve(group, costs, rows, todo)]
-                stale[todo, position] = False
+                unknown.discard(group.name)
+                changed = todo[self._solve(group, costs, rows, todo, unknown)]
+                stale[todo, position] = bool(unknown)
                 stale[np.ix_(changed, self._neighbours[group.name])] = True
                 changed_at_all |= bool(len(changed))
             if not stale.any():
@@ -137,15 +142,22 @@ class Matcher:
         """What the search took, for its artifact."""
         return {"steps": steps, "assignments": self.assignments, "row_scans": self.row_scans}
 
-    def _solve(self, group: Group, gathered: Costs, rows: np.ndarray, todo: np.ndarray) -> np.ndarray:
+    def _solve(
+        self, group: Group, gathered: Costs, rows: np.ndarray, todo: np.ndarray, unknown: Container[str]
+    ) -> np.ndarray:
         """Find the best element of one group for the models `rows[todo]`; a mask of those that improved.
 
-        Row i of the costs is model `rows[i]`.
+        Row i of the costs is model `rows[i]`; what `unknown` groups have to say is left out.
         """
         present = {name: element[torch.from_numpy(rows)] for name, element in self.elements.items()}
-        costs, models = gathered.of(group, present, todo.tolist()), rows[todo]
+        models = rows[todo]
+        costs = (
+            gathered.at_first(group, present, todo.tolist(), unknown)
+            if unknown
+            else gathered.of(group, present, todo.tolist())
+        )
         new, improved = self._solvers[group.name].best(costs, models, present[group.name][torch.from_numpy(todo)])
-        if improved.any() and group.name in self.spec.neighbours(group):
+        if improved.any() and not unknown and group.name in self.spec.neighbours(group):
             improved &= self._agrees_more(group, gathered, present, todo, new)
         self.elements[group.name][models[improved]] = new[improved]
         return improved

@@ -12,6 +12,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from onebasin.errors import OnebasinError
 from onebasin.models.stack import Models
 from onebasin.parameters import one
 from onebasin.symmetry.apply import act_on_axis
@@ -30,7 +31,16 @@ class Decomposition:
     right: Tensor
 
     def permuted(self, name: str, spec: Spec, elements: Mapping[str, Tensor]) -> "Decomposition":
-        """That of the tensor `name` after the elements of the groups have acted on it."""
+        """That of the tensor `name` after the elements of the groups have acted on it.
+
+        Raises:
+            OnebasinError: it belongs to a block that changes places with others.
+        """
+        if any(name in one.tensors for one in spec.joined):
+            raise OnebasinError(
+                f"singular vectors: {name} changes places with other tensors, which is not followed; leave this "
+                f"measure out"
+            )
         left, right = self.left, self.right
         for axis, parts in spec.axes_of(name).items():
             if axis == 0:

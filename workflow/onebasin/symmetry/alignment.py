@@ -70,5 +70,5 @@ def check_elements(elements: Mapping[str, torch.Tensor], spec: Spec, models: int
         raise OnebasinError(f"{where}: groups {sorted(elements)} are not the network's; {artifacts.REMAKE}")
     for group in spec.groups:
         own = elements[group.name]
-        if own.dim() == 0 or len(own) != models or not kind_of(group).is_element(own, group.size):
+        if own.dim() == 0 or len(own) != models or not kind_of(group).is_element(own, group):
             raise OnebasinError(f"{where}: group {group.name} holds no {group.kind}s; {artifacts.REMAKE}")

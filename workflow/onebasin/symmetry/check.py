@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -89,9 +89,7 @@ def _prove(
     norms = [part for part in network.modules() if isinstance(part, _NormBase)]
 
     def permuted(part: Spec) -> list[Tensor]:
-        elements = {
-            group.name: kind_of(group).telling(group.size, generator).to(inputs.device) for group in part.groups
-        }
+        elements = {group.name: kind_of(group).telling(group, generator).to(inputs.device) for group in part.groups}
         return _outputs(network, act(state, part, elements), inputs, kind)
 
     largest, allowed = 0.0, TOLERANCE
@@ -111,7 +109,7 @@ def _prove(
                     f"{type(network).__name__} cannot be checked: it draws random numbers in evaluation mode, so that "
                     f"it gives other outputs at every call; let it draw while it trains alone"
                 )
-            alone = [(group, _difference(before, permuted(Spec((group,))))) for group in spec.groups]
+            alone = [(group, _difference(before, permuted(replace(spec, groups=(group,))))) for group in spec.groups]
             culprits = [group for group, change in alone if not change <= tolerance]
             raise OnebasinError(
                 f"permuting changes the function{' in training mode' * training} (by {difference:.1e} of its size): "
@@ -134,7 +132,7 @@ class Float32(TorchDispatchMode):
 
 
 def _check_axes(module: nn.Module, spec: Spec) -> None:
-    tensors = module.state_dict()
+    tensors = spec.join(module.state_dict())
     taken: dict[tuple[str, int], set[int]] = {}
     for group in spec.groups:
         for axis in group.axes:
@@ -143,9 +141,9 @@ def _check_axes(module: nn.Module, spec: Spec) -> None:
             shape = tuple(tensors[axis.tensor].shape)
             where = f"group {group.name}: axis {axis.axis} of {axis.tensor} {shape}"
             length = shape[axis.axis] if 0 <= axis.axis < len(shape) else 0
-            if axis.offset < 0 or axis.offset + axis.length(group.size) > length:
-                raise OnebasinError(f"{where} has no places for {group.size} units")
-            places = set(axis.places(group.size).flatten().tolist())
+            if axis.offset < 0 or axis.end(group) > length:
+                raise OnebasinError(f"{where} has no places for {group.shape} units")
+            places = set(axis.places(group).flatten().tolist())
             others = taken.setdefault((axis.tensor, axis.axis), set())
             if places & others:
                 raise OnebasinError(f"{where} is moved twice at place {min(places & others)}")

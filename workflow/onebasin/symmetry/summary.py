@@ -18,11 +18,12 @@ def moving_share(module: nn.Module, spec: Spec) -> float:
     """
     parameters = dict(module.named_parameters())
     total = sum(parameter.numel() for parameter in parameters.values())
-    staying = sum(_staying(name, parameter.shape, spec) for name, parameter in parameters.items())
+    known = spec.join(parameters)
+    staying = sum(_staying(name, parameter.shape, spec) for name, parameter in known.items())
     return (total - staying) / total if total else 0.0
 
 
 def _staying(name: str, shape: tuple[int, ...], spec: Spec) -> int:
     """How many numbers of a tensor no group moves: those whose places stay along all axes. Parts do not overlap."""
-    moved = {axis: sum(part.length(group.size) for part, group in parts) for axis, parts in spec.axes_of(name).items()}
+    moved = {axis: sum(part.length(group) for part, group in parts) for axis, parts in spec.axes_of(name).items()}
     return math.prod(size - moved.get(axis, 0) for axis, size in enumerate(shape))

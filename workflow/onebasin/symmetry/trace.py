@@ -7,8 +7,7 @@ evaluation and in training mode, so that what is found holds in both.
 """
 
 import operator
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -19,12 +18,17 @@ from torch.fx import Node
 
 from onebasin.errors import OnebasinError
 from onebasin.inputs import Inputs
-from onebasin.symmetry.spec import Axis, Fixed, Group, Spec
+from onebasin.symmetry.spec import Spec
 from onebasin.symmetry.tracing.call import Axes, Call
 from onebasin.symmetry.tracing.constants import alike_everywhere
 from onebasin.symmetry.tracing.graph import arguments_by_name, capture, name_of
-from onebasin.symmetry.tracing.layout import Layout, Units, equate, extent, fix, fixed, free, free_units, resolve
+from onebasin.symmetry.tracing.layout import Layout, equate, fix, fixed, free
+from onebasin.symmetry.tracing.lookups import Apart, divided, divisions
+from onebasin.symmetry.tracing.nesting import Operation, settle
 from onebasin.symmetry.tracing.operations import rule_of
+from onebasin.symmetry.tracing.reading import read
+
+MOST_AXES = 3  # of a tensor that may have blocks along its first
 
 State = dict[str, Axes]
 """The layouts of parameters and buffers by their names in the state dict; those of tied ones are one object."""
@@ -48,8 +52,8 @@ def trace(module: nn.Module, example_input: Inputs) -> Spec:
     for training in (False, True):
         _follow(capture(module, example_input, training), state, used)
     met = {name: axes for first in used.values() for name, axes in state.items() if axes is state[first]}
-    _leave_one_group_a_place(met)
-    return Spec(tuple(_groups(met)), tuple(_fixed(state, met)))
+    settle(([], [axes]) for axes in met.values())
+    return read(state, met)
 
 
 def _state(module: nn.Module) -> State:
@@ -59,11 +63,19 @@ def _state(module: nn.Module) -> State:
     for name, tensor in module.state_dict(keep_vars=True).items():
         if isinstance(tensor, Tensor):
             memory = tensor.data_ptr() or id(tensor)
-            new = Axes(map(free, tensor.shape))
-            state[name] = layouts.setdefault((memory, tensor.shape, tensor.stride()), new)
+            state[name] = layouts.setdefault((memory, tensor.shape, tensor.stride()), _new_axes(tensor.shape))
             if not (tensor.is_floating_point() or tensor.is_complex()):
                 _fix_all(state[name], "it holds whole numbers")
     return state
+
+
+def _new_axes(shape: torch.Size) -> Axes:
+    """Units of a tensor's own; those along the second axis and the third may lie within the places of the first."""
+    if not shape:
+        return Axes()
+    first = free(shape[0], within=())
+    blocks = tuple(units for block in first for units in block) if len(shape) <= MOST_AXES else ()
+    return Axes((first, *(free(size, within=blocks) for size in shape[1:])))
 
 
 def _fix_all(axes: Iterable[Layout], reason: str) -> None:
@@ -78,6 +90,8 @@ def _follow(program: ExportedProgram, state: State, used: dict[int, str]) -> Non
     """Restrict the layouts of the state as the graph demands; add what it uses to `used`, in that order."""
     inputs = {spec.arg.name: spec for spec in program.graph_signature.input_specs}
     values: dict[Node, Any] = {}  # an `Axes`, a list of them, or None for what is no tensor
+    operations: list[Operation] = []
+    dividing, numbers = divisions(program.graph)
     alike = alike_everywhere(program.graph)
     for node in program.graph.nodes:
         for argument in node.all_input_nodes:
@@ -91,7 +105,15 @@ def _follow(program: ExportedProgram, state: State, used: dict[int, str]) -> Non
         elif node.op == "call_function" and node.target is operator.getitem:
             values[node] = values[node.args[0]][node.args[1]]
         elif node.op == "call_function":
-            values[node] = _apply(node, values)
+            if node in dividing:
+                values[node] = divided(values[node.all_input_nodes[0]], dividing[node], f"{_place(node)} divides it")
+            elif node.args and isinstance(apart := values.get(node.args[0]), Apart):
+                values[node] = _apply_apart(node, values, apart, numbers)
+            else:
+                values[node] = _apply(node, values)
+            if node not in alike:
+                given = [axes for argument in node.all_input_nodes for axes in _tensors(values[argument])]
+                operations.append((given, _tensors(values[node])))
         elif node.op == "get_attr":  # the graph of a control flow operation
             values[node] = None
     results = {node.name: axes for node, axes in values.items()}
@@ -103,6 +125,32 @@ def _follow(program: ExportedProgram, state: State, used: dict[int, str]) -> Non
                     equate(old, new, f"the network changes the buffer {spec.target}")
             else:
                 _fix_all(axes, "output of the network")
+    settle(operations)
+
+
+def _tensors(value: Any) -> list[Axes]:
+    """The layouts among what a node returns."""
+    return [axes for axes in (value if type(value) in (list, Apart) else [value]) if isinstance(axes, Axes)]
+
+
+def _apply_apart(node: Node, values: Mapping[Node, Any], apart: Apart, numbers: Mapping[Node, int]) -> Any:
+    """What an operation makes of a tensor that is several, each by the same rule; one of them where it looks one up."""
+
+    def applied(part: Axes, shapes: Shapes) -> list[Axes]:
+        [given] = node.all_input_nodes
+        results = _by_rule(node, {**values, given: part}, shapes)
+        assert results is not None, f"{_place(node)} moves axes"
+        return results
+
+    value = node.meta["val"]
+    if node in numbers:
+        shape = [*value.shape]
+        shape[numbers[node]] = 1
+        return Apart(applied(part, [tuple(shape)])[0] for part in apart)
+    if name_of(node) == "unbind":
+        return [applied(part, [tuple(one.shape)])[0] for part, one in zip(apart, value, strict=True)]
+    index: Any = node.args[2]
+    return applied(apart[index], [tuple(value.shape)])[0]
 
 
 def _new_units(node: Node) -> Any:
@@ -165,80 +213,3 @@ def _place(node: Node) -> str:
     modules = [path for path, _ in node.meta.get("nn_module_stack", {}).values()]
     module = modules[-1].partition("@")[0] if modules else ""
     return f"{name_of(node)} ({module})" if module else name_of(node)
-
-
-# Reading the result
-
-
-def _leave_one_group_a_place(state: Mapping[str, Axes]) -> None:
-    """Fix what a spec cannot say: of the free factors of a block, only the one with most to move may stay."""
-    crowded = True
-    while crowded:
-        crowded = False
-        blocks = [
-            (block, f"axis {axis} of {name}")
-            for name, axes in state.items()
-            for axis, layout in enumerate(axes)
-            for block in resolve(layout)
-        ]
-        uses = Counter(units for block, _ in blocks for units in free_units(block))
-        for block, where in blocks:
-            present = free_units(block)
-            if len(present) > 1:
-                crowded = True
-                kept = max(present, key=uses.__getitem__)  # the outermost of equals
-                others = [units for units in present if units is not kept]
-                kept.note = kept.note or f"moved in blocks, inside of which nothing moves ({where})"
-                for units in others or present:  # one set twice, as in an outer product, cannot move at all
-                    units.reason = f"would move the same places as another group ({where})"
-
-
-def _groups(state: Mapping[str, Axes]) -> Iterator[Group]:
-    axes_of: dict[Units, list[Axis]] = {}
-    for name, axes in state.items():
-        for number, layout in enumerate(axes):
-            offset = 0
-            for block in resolve(layout):
-                for units in free_units(block):
-                    position = block.index(units)
-                    outer, inner = extent(block[:position]), extent(block[position + 1 :])
-                    _add(axes_of.setdefault(units, []), Axis(name, number, offset, outer, inner), units.size)
-                offset += extent(block)
-    makers = Counter(_module(acts[0].tensor) for acts in axes_of.values())
-    for units, acts in axes_of.items():
-        name = _module(acts[0].tensor)
-        if makers[name] > 1:
-            end = acts[0].offset + acts[0].length(units.size)
-            name += f"[{':, ' * acts[0].axis}{acts[0].offset}:{end}]"
-        yield Group(name, units.size, tuple(acts))
-
-
-def _add(acts: list[Axis], axis: Axis, units: int) -> None:
-    """Append where a group acts, as another round of the last if it goes on where that ends."""
-    if acts:
-        last = acts[-1]
-        if Axis(last.tensor, last.axis, last.offset + last.length(units), axis.outer, last.inner) == axis:
-            acts[-1] = Axis(last.tensor, last.axis, last.offset, last.outer + axis.outer, last.inner)
-            return
-    acts.append(axis)
-
-
-def _module(tensor: str) -> str:
-    """What makes the units of the axes that a tensor is the first to have."""
-    return tensor.removesuffix(".weight")
-
-
-def _fixed(state: Mapping[str, Axes], met: Mapping[str, Axes]) -> Iterator[Fixed]:
-    """Every axis that does not move at all its places, or not in every way that there is."""
-    for name, axes in state.items():
-        for number, layout in enumerate(axes):
-            blocks = resolve(layout)
-            staying = [block for block in blocks if not free_units(block)]
-            notes = [units.note for block in blocks for units in free_units(block) if units.note]
-            reasons = [units.reason for block in staying for units in block if units.reason]
-            if name not in met and sum(map(extent, blocks)) > 1:
-                yield Fixed(name, number, "the network does not use it")
-            elif sum(map(extent, staying)) > 1:
-                yield Fixed(name, number, (reasons or ["each of its places is treated differently"])[0])
-            elif notes:
-                yield Fixed(name, number, notes[0])

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from onebasin.errors import OnebasinError
-from onebasin.symmetry.kinds import permutation
+from onebasin.symmetry.kinds import nested, permutation
 from onebasin.symmetry.spec import Axis, Group, Spec
 
-Parts = Sequence[tuple[Axis, int, Tensor]]
-"""Where along one axis of a tensor elements act: the place, the group's size, and the element."""
+Parts = Sequence[tuple[Axis, Group, Tensor]]
+"""Where along one axis of a tensor elements act: the place, the group, and the element."""
 
 
 class Solver(Protocol):
@@ -34,7 +34,8 @@ class Solver(Protocol):
         """The elements of largest gain, and a mask `[k]` of those that are better than the old ones.
 
         Args:
-            costs: `[k, n, n]`, the negative gains: row = place in the target, column = unit of the source.
+            costs: `[k, n, n]` for a group of n units, the negative gains: row = place in the target, column = unit of
+                the source.
             models: which of the N models the k problems are of.
             old: their present elements.
         """
@@ -43,29 +44,29 @@ class Solver(Protocol):
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of groups of `n` units; an element is a tensor, a stack of them has a leading model axis.
+    """A kind of groups; an element is a tensor, a stack of them has a leading model axis.
 
     Attributes:
-        identity: `(n, device)` -> the element that changes nothing.
-        random: `(n, generator)` -> an element drawn uniformly.
-        telling: `(n, generator)` -> an element drawn so that it leaves nothing where it is, for proofs.
+        identity: `(group, device)` -> the element that changes nothing.
+        random: `(group, generator)` -> an element drawn uniformly.
+        telling: `(group, generator)` -> an element drawn so that it leaves nothing where it is, for proofs.
         act: `(tensor, axis, parts)` -> the tensor of one model with elements acting along one axis (`Parts`).
         invert, compose: of elements, or of stacks of them.
-        is_element: `(stack, n)` -> whether every entry of a stack is an element.
-        solver: `(models, n, warm_start, from_zero)` -> `Solver`. With `warm_start` a problem starts where the last of
-            the same model ended; `from_zero` says that the first one, too, starts from something: the old element, at
-            no known gains.
+        is_element: `(stack, group)` -> whether every entry of a stack is an element.
+        solver: `(models, group, warm_start, from_zero)` -> `Solver`. With `warm_start` a problem starts where the last
+            of the same model ended; `from_zero` says that the first one, too, starts from something: the old element,
+            at no known gains.
         moves_units: whether an element is an index vector that puts units elsewhere, one by one.
     """
 
-    identity: Callable[[int, torch.device | str], Tensor]
-    random: Callable[[int, torch.Generator], Tensor]
-    telling: Callable[[int, torch.Generator], Tensor]
+    identity: Callable[[Group, torch.device | str], Tensor]
+    random: Callable[[Group, torch.Generator], Tensor]
+    telling: Callable[[Group, torch.Generator], Tensor]
     act: Callable[[Tensor, int, Parts], Tensor]
     invert: Callable[[Tensor], Tensor]
     compose: Callable[[Tensor, Tensor], Tensor]
-    is_element: Callable[[Tensor, int], bool]
-    solver: Callable[[int, int, bool, bool], Solver]
+    is_element: Callable[[Tensor, Group], bool]
+    solver: Callable[[int, Group, bool, bool], Solver]
     moves_units: bool = False
 
 
@@ -79,6 +80,17 @@ KINDS: dict[str, Kind] = {
         permutation.compose,
         permutation.is_element,
         permutation.PermutationSolver,
+        moves_units=True,
+    ),
+    "nested": Kind(
+        permutation.identity,
+        nested.random,
+        nested.telling,
+        permutation.act,
+        permutation.invert,
+        permutation.compose,
+        nested.is_element,
+        nested.NestedSolver,
         moves_units=True,
     ),
 }

@@ -7,41 +7,46 @@ import torch
 from torch import Tensor
 
 from onebasin.machine.devices import to_host
-from onebasin.symmetry.spec import Axis
+from onebasin.symmetry.spec import Axis, Group
 
 POOLED_SIZE = 1024  # units; warm-started problems below it take less time than handing them to other threads
 
 
-def identity(size: int, device: torch.device | str) -> Tensor:
+def identity(group: Group, device: torch.device | str) -> Tensor:
     """0, 1, 2, ..."""
-    return torch.arange(size, device=device)
+    return torch.arange(group.units, device=device)
 
 
-def random(size: int, generator: torch.Generator) -> Tensor:
+def random(group: Group, generator: torch.Generator) -> Tensor:
     """A uniformly random permutation."""
-    return torch.randperm(size, generator=generator)
+    return torch.randperm(group.size, generator=generator)
 
 
-def telling(size: int, generator: torch.Generator) -> Tensor:
+def telling(group: Group, generator: torch.Generator) -> Tensor:
     """A random permutation that moves every unit: the identity, one draw in two for two units, would prove nothing."""
+    return moving(group.size, generator)
+
+
+def moving(size: int, generator: torch.Generator) -> Tensor:
+    """A random cycle of all units."""
     order = torch.randperm(size, generator=generator, device=generator.device)
     return torch.empty_like(order).scatter_(0, order, order.roll(1))
 
 
-def act(tensor: Tensor, axis: int, parts: Sequence[tuple[Axis, int, Tensor]]) -> Tensor:
+def act(tensor: Tensor, axis: int, parts: Sequence[tuple[Axis, Group, Tensor]]) -> Tensor:
     """The tensor with the entries along `axis` where the permutations put them."""
     return tensor.index_select(axis, places_of(parts, tensor.shape[axis]))
 
 
-def places_of(parts: Sequence[tuple[Axis, int, Tensor]], length: int) -> Tensor:
+def places_of(parts: Sequence[tuple[Axis, Group, Tensor]], length: int) -> Tensor:
     """Where the entries of an axis come from `[length]` when its parts are permuted."""
-    (first, size, index), *rest = parts
-    if not rest and first.is_plain() and size == length:
+    (first, group, index), *rest = parts
+    if not rest and first.is_plain() and group.units == length:
         return index
     result = torch.arange(length, device=index.device)
-    for place, size, index in parts:
-        places = place.places(size, result.device)
-        result[places.flatten()] = places[:, index].flatten()
+    for place, group, index in parts:
+        places, span = place.places(group, result.device), group.span(place.family)
+        result[places.flatten()] = places[:, index[span] - span.start].flatten()
     return result
 
 
@@ -55,9 +60,9 @@ def compose(first: Tensor, then: Tensor) -> Tensor:
     return first.gather(-1, then)
 
 
-def is_element(index: Tensor, size: int) -> bool:
-    """Whether all rows of a stack are permutations of `size` units."""
-    expected = torch.arange(size).expand(len(index), -1)
+def is_element(index: Tensor, group: Group) -> bool:
+    """Whether all rows of a stack are permutations of the group's units."""
+    expected = torch.arange(group.units).expand(len(index), -1)
     index = index.cpu()
     same_form = index.dtype == torch.int64 and index.shape == expected.shape
     return same_form and torch.equal(index.sort(dim=-1).values, expected)
@@ -66,14 +71,14 @@ def is_element(index: Tensor, size: int) -> bool:
 class PermutationSolver:
     """The assignment of largest gain, started from the dual variables of the one before (`symmetry.assignment`)."""
 
-    def __init__(self, models: int, size: int, warm_start: bool, from_zero: bool) -> None:
+    def __init__(self, models: int, group: Group, warm_start: bool, from_zero: bool) -> None:
         # here, because what permutes without searching starts a second sooner without Numba
         from onebasin.symmetry.assignment import Duals
 
         self.solved = self.row_scans = 0
         self._warm_start = warm_start
         self._known = np.full(models, from_zero)
-        self._duals = Duals(np.zeros((models, size)), np.zeros((models, size)))
+        self._duals = Duals(*(np.zeros((models, group.size)) for _ in range(2)))
 
     def best(self, costs: Tensor, models: Sequence[int], old: Tensor) -> tuple[Tensor, np.ndarray]:
         """As `kinds.Solver.best`; equal costs do not count as better."""
@@ -89,11 +94,11 @@ class PermutationSolver:
         self.row_scans += int(found.row_scans.sum())
         self._duals.rows[rows], self._duals.columns[rows] = found.duals.rows, found.duals.columns
         self._known[rows] = True
-        improved = _total(numbers, found.columns) < _total(numbers, before)  # not <=: ties must not keep a search going
+        improved = total(numbers, found.columns) < total(numbers, before)  # not <=: ties must not keep a search going
         return torch.from_numpy(found.columns).to(old.device), improved
 
 
-def _total(costs: np.ndarray, columns: np.ndarray) -> np.ndarray:
+def total(costs: np.ndarray, columns: np.ndarray) -> np.ndarray:
     """The cost `[k]` of each assignment, summed in float64."""
     problems, size = columns.shape
     return costs[np.arange(problems)[:, None], np.arange(size), columns].sum(axis=1, dtype=np.float64)

@@ -35,11 +35,17 @@ def _prelu(call: Call) -> list[Axes]:
 
 
 @_rule("empty", "empty_like", "empty_permuted", "full", "full_like", "ones", "ones_like", "scalar_tensor", "zeros")
-@_rule("zeros_like", "new_empty", "new_full", "new_ones", "new_zeros", "zero", "fill", "rand", "rand_like", "randn")
-@_rule("randn_like", "randint", "randint_like", "exponential", "uniform", "normal_functional", "normal.float_float")
+@_rule("zeros_like", "new_empty", "new_full", "new_ones", "new_zeros", "zero", "fill")
 def _alike(call: Call) -> list[Axes]:
-    """Tensors with one value everywhere, or with independent random ones."""
+    """Tensors with one value everywhere."""
     return [Axes(map(free, shape)) for shape in call.shapes]
+
+
+@_rule("rand", "rand_like", "randn", "randn_like", "randint", "randint_like", "exponential", "uniform")
+@_rule("normal_functional", "normal.float_float")
+def _random(call: Call) -> list[Axes]:
+    """Tensors with independent random values everywhere."""
+    return [Axes(free(size, within=()) for size in shape) for shape in call.shapes]
 
 
 @_rule("arange")

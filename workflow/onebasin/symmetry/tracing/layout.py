@@ -10,6 +10,10 @@ made of *parts*, a layout of its own. All these functions keep one claim true, a
 
 They do it by restricting: sets become one, get parts, or are fixed; nothing is ever freed again. Where two layouts
 cannot be reconciled in this form, what is free in them is fixed. So a symmetry may be missed, but none is made up.
+
+Units may lie *within* others, as the coordinates of heads do: then every one of those, a block, may have a permutation
+of its own for the units inside. What is divided gives such units, and so do the axes of a parameter; `nesting` says
+where that holds in the end.
 """
 
 import math
@@ -28,6 +32,9 @@ class Units:
         note: what the tracer left out where these units stayed free.
         same: another set that these turned out to be.
         parts: the layout that these units turned out to have.
+        within: the sets that they lie within, which have to turn out to be one; none, if all places are permuted
+            alike; None, if nothing restricts them yet.
+        declared: whether the network says that they may be permuted, whatever it does with them.
     """
 
     size: int
@@ -35,6 +42,8 @@ class Units:
     note: str | None = None
     same: "Units | None" = None
     parts: "Layout | None" = None
+    within: "tuple[Units, ...] | None" = None
+    declared: bool = False
 
 
 Block = tuple[Units, ...]
@@ -43,9 +52,9 @@ Layout = tuple[Block, ...]
 PLACE: Layout = ((),)  # an axis of length one
 
 
-def free(size: int, note: str | None = None) -> Layout:
-    """An axis of new units that nothing restricts yet."""
-    return _axis(Units(size, note=note))
+def free(size: int, note: str | None = None, within: tuple[Units, ...] | None = None) -> Layout:
+    """An axis of new units that nothing restricts yet, but that they lie within others."""
+    return _axis(Units(size, note=note, within=within))
 
 
 def fixed(size: int, reason: str) -> Layout:
@@ -94,7 +103,8 @@ def fix(layout: Layout, reason: str) -> None:
     """Let nothing on the axis be permuted, for that reason where there is none yet."""
     for block in resolve(layout):
         for units in free_units(block):
-            units.reason = reason
+            if not units.declared:
+                units.reason = reason
 
 
 def equate(one: Layout, other: Layout, reason: str) -> None:
@@ -117,7 +127,7 @@ def equate(one: Layout, other: Layout, reason: str) -> None:
             head, tail = cut(tuple(theirs), extent(large), reason)
             if resolve((large,)) == (large,) and free_units(large):  # the cut left it alone: it gets parts
                 large[0].parts = head
-                _pass_on(large[0].note, head)
+                _pass_on(large[0], head)
                 del ours[0]
                 theirs = list(tail)
             else:
@@ -150,7 +160,9 @@ def _outermost(block: Block, size: int) -> Block:
 def _split(units: Units, outer_size: int) -> Block:
     """The units as the product of two sets."""
     inner_size = units.size // outer_size
-    block = (Units(outer_size, units.reason, units.note), Units(inner_size, units.reason, units.note))
+    outer = Units(outer_size, units.reason, units.note, within=units.within)
+    within = None if units.within is None else (outer,)
+    block = (outer, Units(inner_size, units.reason, units.note, within=within))
     units.parts = (block,)
     return block
 
@@ -161,13 +173,23 @@ def _join(one: Units, other: Units) -> None:
         if one.reason is None and other.reason is not None:
             one, other = other, one
         one.note = one.note or other.note
+        one.within = _common(one.within, other.within)
+        one.declared |= other.declared
         other.same = one
 
 
-def _pass_on(note: str | None, layout: Layout) -> None:
+def _common(one: tuple[Units, ...] | None, other: tuple[Units, ...] | None) -> tuple[Units, ...] | None:
+    """What units lie within that lie within both."""
+    if one is None or other is None:
+        return other if one is None else one
+    return tuple(dict.fromkeys((*one, *other))) if one and other else ()
+
+
+def _pass_on(whole: Units, layout: Layout) -> None:
     for block in resolve(layout):
         for units in free_units(block):
-            units.note = units.note or note
+            units.note = units.note or whole.note
+            units.within = _common(units.within, whole.within)
 
 
 def product(outer: Layout, inner: Layout, reason: str) -> Layout:
@@ -206,11 +228,13 @@ def _cut_block(block: Block, at: int, reason: str) -> Layout:
         fix((block,), reason)
     if not free_units(block):
         return fixed(at, first.reason or reason) + fixed(extent(block) - at, first.reason or reason)
-    if first.reason is None:
-        first.parts = free(rounds, first.note) + free(first.size - rounds, first.note)
+    if first.reason is None and not first.declared:
+        first.parts = tuple(
+            part for size in (rounds, first.size - rounds) for part in free(size, first.note, first.within)
+        )
         return resolve((block,))
     sizes = [rounds, 1, first.size - rounds - 1] if remainder else [rounds, first.size - rounds]
-    return tuple(part + rest for size in sizes for part in fixed(size, first.reason))
+    return tuple(part + rest for size in sizes for part in fixed(size, first.reason or reason))
 
 
 def divide(layout: Layout, inner_size: int, reason: str) -> tuple[Layout, Layout]:
