@@ -66,10 +66,22 @@ def gains(
                     f"{axis.tensor} is complex, and units with complex weights are not matched by weights; choose "
                     f"the method naive, which leaves units in their places"
                 )
-            ours, theirs = target[axis.tensor], _permute_others(source[axis.tensor], axis, spec, elements)
-            known = totals.get(axis.family)
-            totals[axis.family] = add_product(known, units_of(ours, axis, group), units_of(theirs, axis, group))
+            ours, theirs = both_units(target, source, spec, elements, group, axis)
+            totals[axis.family] = add_product(totals.get(axis.family), ours, theirs)
     return of_families(totals, group)
+
+
+def both_units(
+    target: Mapping[str, Tensor],
+    source: Mapping[str, Tensor],
+    spec: Spec,
+    elements: Mapping[str, Tensor],
+    group: Group,
+    axis: Axis,
+) -> tuple[Tensor, Tensor]:
+    """Everything that belongs to each unit of target and source along an axis, the source's other axes permuted."""
+    ours, theirs = target[axis.tensor], _permute_others(source[axis.tensor], axis, spec, elements)
+    return units_of(ours, axis, group), units_of(theirs, axis, group)
 
 
 def _known(group: Group, spec: Spec, target: Container[str], unknown: Container[str]) -> Sequence[Axis]:
@@ -158,6 +170,14 @@ class Costs:
     def agreement(self, group: Group, elements: Mapping[str, Tensor], models: Sequence[int]) -> Tensor:
         """`agreement` `[m]` of m of the k models, given the present permutations `[k, n]`."""
         return agreement(*self._part(elements, models), group)
+
+    def units(
+        self, group: Group, axis: Axis, elements: Mapping[str, Tensor], models: Sequence[int]
+    ) -> tuple[Tensor, Tensor] | None:
+        """`both_units` `[m, n, rest]` of m of the k models; None where the axis is of no weights."""
+        if axis.tensor not in self._target:
+            return None
+        return both_units(*self._part(elements, models), group, axis)
 
     def _fresh(self, group: Group, elements: Mapping[str, Tensor], models: Sequence[int]) -> Tensor:
         return gains(*self._part(elements, models), group).neg_()

@@ -151,16 +151,30 @@ class Matcher:
         """
         present = {name: element[torch.from_numpy(rows)] for name, element in self.elements.items()}
         models = rows[todo]
-        costs = (
-            gathered.at_first(group, present, todo.tolist(), unknown)
-            if unknown
-            else gathered.of(group, present, todo.tolist())
-        )
-        new, improved = self._solvers[group.name].best(costs, models, present[group.name][torch.from_numpy(todo)])
+        new, improved = self.best(group, gathered, present, models, todo.tolist(), unknown)
         if improved.any() and not unknown and group.name in self.spec.neighbours(group):
             improved &= self._agrees_more(group, gathered, present, todo, new)
         self.elements[group.name][models[improved]] = new[improved]
         return improved
+
+    def best(
+        self,
+        group: Group,
+        gathered: Costs,
+        present: Mapping[str, Tensor],
+        models: np.ndarray,
+        rows: Sequence[int],
+        unknown: Container[str],
+    ) -> tuple[Tensor, np.ndarray]:
+        """The best elements of one group for some models, and a mask of those that are better than the old ones.
+
+        Args:
+            gathered: the costs of all models that are swept together; these are its `rows`.
+            present: the present elements of all of them.
+            unknown: groups whose elements say nothing yet.
+        """
+        costs = gathered.at_first(group, present, rows, unknown) if unknown else gathered.of(group, present, rows)
+        return self._solvers[group.name].best(costs, models.tolist(), present[group.name][torch.tensor(rows)])
 
     def _agrees_more(
         self, group: Group, gathered: Costs, present: Mapping[str, Tensor], todo: np.ndarray, new: Tensor
@@ -182,15 +196,19 @@ def weight_matching(
     Args:
         settings: `max_rounds`, and `first_sweep` (`Matcher`).
     """
-    count = len(models)
-    matcher = Matcher(spec, count, generator, settings["first_sweep"], device=models.device)
+    matcher = Matcher(spec, len(models), generator, settings["first_sweep"], device=models.device)
+    return match_to_others(models, matcher, settings["max_rounds"], generator)
+
+
+def match_to_others(models: Models, matcher: Matcher, max_rounds: int, generator: torch.Generator) -> Alignment:
+    """Match every model to the mean of the others, in random order, until a round over all changes nothing."""
     permuted = {name: tensor.clone() for name, tensor in models.weights.items()}
     rounds = 0
-    for _ in track(range(settings["max_rounds"]), "weight matching, rounds", settings["max_rounds"]):
+    for _ in track(range(max_rounds), "weight matching, rounds", max_rounds):
         rounds += 1
         changes = [
             _match_to_others(model, models, permuted, matcher)
-            for model in torch.randperm(count, generator=generator, device=generator.device).tolist()
+            for model in torch.randperm(len(models), generator=generator, device=generator.device).tolist()
         ]
         if not any(changes):
             break

@@ -7,7 +7,7 @@ evaluation and in training mode, so that what is found holds in both.
 """
 
 import operator
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -21,12 +21,13 @@ from onebasin.inputs import Inputs
 from onebasin.symmetry.spec import Spec
 from onebasin.symmetry.tracing.call import Axes, Call
 from onebasin.symmetry.tracing.constants import alike_everywhere
+from onebasin.symmetry.tracing.declared import Interchangeable, Names, declarations
 from onebasin.symmetry.tracing.graph import arguments_by_name, capture, name_of
-from onebasin.symmetry.tracing.layout import Layout, equate, fix, fixed, free
+from onebasin.symmetry.tracing.layout import Layout, Units, equate, fix, fixed, free
 from onebasin.symmetry.tracing.lookups import Apart, divided, divisions
 from onebasin.symmetry.tracing.nesting import Operation, settle
 from onebasin.symmetry.tracing.operations import rule_of
-from onebasin.symmetry.tracing.reading import read
+from onebasin.symmetry.tracing.reading import Stacked, read
 
 MOST_AXES = 3  # of a tensor that may have blocks along its first
 
@@ -34,7 +35,9 @@ State = dict[str, Axes]
 """The layouts of parameters and buffers by their names in the state dict; those of tied ones are one object."""
 
 
-def trace(module: nn.Module, example_input: Inputs) -> Spec:
+def trace(
+    module: nn.Module, example_input: Inputs, interchangeable: Mapping[str, Sequence[Names]] | None = None
+) -> Spec:
     """The permutation groups of a network, and which axes stay as they are, with the reason.
 
     It fails closed: an axis is fixed unless its permutation is known to leave the function unchanged.
@@ -43,21 +46,24 @@ def trace(module: nn.Module, example_input: Inputs) -> Spec:
         module: any network whose forward pass takes the same way for all inputs of one shape, apart from layers that
             training leaves out at random. It is left as it is.
         example_input: a batch `[n, ...]` that the module accepts in training mode, too; its values do not matter.
+        interchangeable: what parts of modules may change places, by the module's name, beside what these say of
+            themselves (`tracing.declared`).
 
     Raises:
-        OnebasinError: the network cannot be captured as a graph.
+        OnebasinError: the network cannot be captured as a graph, or what is said to be interchangeable cannot be.
     """
-    state = _state(module)
+    declared = declarations(module, interchangeable)
+    state, stacked = _state(module, declared)
     used: dict[int, str] = {}
     for training in (False, True):
-        _follow(capture(module, example_input, training), state, used)
+        _follow(capture(module, example_input, training, all_selected=bool(declared)), state, used)
     met = {name: axes for first in used.values() for name, axes in state.items() if axes is state[first]}
     settle(([], [axes]) for axes in met.values())
-    return read(state, met)
+    return read(state, met, stacked)
 
 
-def _state(module: nn.Module) -> State:
-    """A layout of new units for every axis of every tensor."""
+def _state(module: nn.Module, declared: Sequence[Interchangeable]) -> tuple[State, list[Stacked]]:
+    """A layout of new units for every axis of every tensor, and what is stacked as it may change places."""
     layouts: dict[tuple[Any, ...], Axes] = {}
     state: State = {}
     for name, tensor in module.state_dict(keep_vars=True).items():
@@ -66,7 +72,17 @@ def _state(module: nn.Module) -> State:
             state[name] = layouts.setdefault((memory, tensor.shape, tensor.stride()), _new_axes(tensor.shape))
             if not (tensor.is_floating_point() or tensor.is_complex()):
                 _fix_all(state[name], "it holds whole numbers")
-    return state
+    stacked = []
+    for one in declared:
+        blocks = Units(one.size, within=(), declared=True)
+        for name, tensors in one.modules.items():
+            whole = Axes((((blocks,),), *(free(size, within=(blocks,)) for size in state[tensors[0]].shape)))
+            stacked.append(Stacked(name, tensors, whole))
+            state |= {tensor: Axes(whole[1:]) for tensor in tensors}
+        for name in one.rows:
+            shape = state[name].shape[1:]
+            state[name] = Axes((((blocks,),), *(free(size, within=(blocks,)) for size in shape)))
+    return state, stacked
 
 
 def _new_axes(shape: torch.Size) -> Axes:

@@ -12,12 +12,12 @@ import operator
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, redirect_stderr
+from contextlib import contextmanager, redirect_stderr, suppress
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.export import ExportedProgram
 from torch.fx import Node
 from torch.overrides import TorchFunctionMode
@@ -28,21 +28,32 @@ from onebasin.networks.copies import copy_sharing_tensors
 from onebasin.symmetry.tracing.operations import is_elementwise, rule_of
 
 
-def capture(module: nn.Module, example_input: Inputs, training: bool) -> ExportedProgram:
+def capture(module: nn.Module, example_input: Inputs, training: bool, all_selected: bool = False) -> ExportedProgram:
     """The graph of the module in training or in evaluation mode, whatever mode it is in; the module is left as it is.
+
+    Args:
+        all_selected: where it cannot be captured as values decide what is computed, capture what it would compute if
+            every choice were for everything (`AllSelected`).
 
     Raises:
         OnebasinError: it does not run on the example, or the values that it computes decide which way it goes.
     """
-    arguments, named = arguments_of(example_input)
     try:
-        module = copy_sharing_tensors(module, training)
-        with _quiet(), _uncollected(), torch.random.fork_rng(devices=[]), NothingDropped():
-            program = torch.export.export(module, arguments, named, strict=False)
-            return program if _all_known(program) else program.run_decompositions(dict(_broken_down()))
+        return _captured(module, example_input, training, NothingDropped())
     except Exception as error:
+        if all_selected:
+            with suppress(Exception):
+                return _captured(module, example_input, training, AllSelected())
         mode = "training" if training else "evaluation"
         raise OnebasinError(f"{type(module).__name__} cannot be traced in {mode} mode: {_fault(error)}") from error
+
+
+def _captured(module: nn.Module, example_input: Inputs, training: bool, how: TorchFunctionMode) -> ExportedProgram:
+    arguments, named = arguments_of(example_input)
+    module = copy_sharing_tensors(module, training)
+    with _quiet(), _uncollected(), torch.random.fork_rng(devices=[]), how:
+        program = torch.export.export(module, arguments, named, strict=False)
+        return program if _all_known(program) else program.run_decompositions(dict(_broken_down()))
 
 
 class NothingDropped(TorchFunctionMode):
@@ -60,6 +71,34 @@ class NothingDropped(TorchFunctionMode):
             if all(length == 1 for length in size):
                 return torch.tensor(1.0).reshape(tuple(size))
         return func(*args, **kwargs)
+
+
+class AllSelected(NothingDropped):
+    """Within the block, every choice is for everything: what is asked of values is true.
+
+    A mixture of experts that runs each of them on the samples of its own has no graph, as their numbers depend on
+    values. With all samples for every expert it computes the same of the same tensors, and only more of it.
+    """
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Run the function, or return what it would if all were chosen."""
+        kwargs = kwargs or {}
+        if func is Tensor.__bool__:
+            return True
+        if func in (torch.nonzero, Tensor.nonzero) or (func is torch.where and len(args) == 1 and not kwargs):
+            places = torch.meshgrid(*map(torch.arange, args[0].shape), indexing="ij")
+            columns = tuple(place.flatten() for place in places)
+            as_columns = func is torch.where or kwargs.get("as_tuple", False)
+            return columns if as_columns else torch.stack(columns, dim=1)
+        if func in (Tensor.__getitem__, Tensor.__setitem__) and _is_mask(args[1]):
+            tensor, mask, *values = args
+            flat = tensor.flatten(0, mask.dim() - 1)
+            return flat.copy_(values[0]) if values else flat
+        return super().__torch_function__(func, types, args, kwargs)
+
+
+def _is_mask(index: Any) -> bool:
+    return isinstance(index, Tensor) and index.dtype == torch.bool and index.dim() > 0
 
 
 def name_of(node: Node) -> str:

@@ -205,19 +205,20 @@ def _add(acts: list[Axis], axis: Axis, size: int) -> None:
 
 
 def _named(axes_of: Mapping[Units, list[Axis]], families: Mapping[Units, list[Units]]) -> Iterator[Group]:
-    makers = Counter(_module(acts[0].tensor) for acts in axes_of.values())
+    makers = Counter(_maker(acts)[0] for acts in axes_of.values())
     for units, acts in axes_of.items():
         inner = tuple(own.size for own in families[units])
         group = Group("", units.size, tuple(acts), "nested" if inner else "permutation", inner)
-        name = _module(acts[0].tensor)
+        name, first = _maker(acts)
         if makers[name] > 1:
-            name += f"[{':, ' * acts[0].axis}{acts[0].offset}:{acts[0].end(group)}]"
+            name += f"[{':, ' * first.axis}{first.offset}:{first.end(group)}]"
         yield replace(group, name=name)
 
 
-def _module(tensor: str) -> str:
-    """What makes the units of the axes that a tensor is the first to have."""
-    return tensor.removesuffix(".weight")
+def _maker(acts: Sequence[Axis]) -> tuple[str, Axis]:
+    """What makes the units, and where: the first tensor that has them, of blocks that which has units inside."""
+    first = next((axis for axis in acts if axis.family), acts[0])
+    return first.tensor.removesuffix(".weight"), first
 
 
 def _fixed(state: Mapping[str, Axes], met: Mapping[str, Axes]) -> Iterator[Fixed]:

@@ -171,19 +171,45 @@ def _scatter(call: Call) -> list[Axes]:
     return [_like_first(call, [axes, source], along, before + inside + behind)]
 
 
+@_rule("index_add", "index_copy")
+def _put_along(call: Call) -> list[Axes]:
+    """A tensor with places of one axis changed that are looked up by number."""
+    axes, source = call["self"], call["source"]
+    along = call["dim"] % len(axes)
+    for layout in (axes[along], source[along], *call["index"]):
+        fix(layout, f"{call.place} looks it up by number")
+    return [_like_first(call, [axes, source], along, axes[along])]
+
+
+@_rule("index_put")
+def _index_put(call: Call) -> list[Axes]:
+    """A tensor with places changed that are looked up by number."""
+    numbers = [index for index in call["indices"] if index is not None]
+    for layout in (layout for number in numbers for layout in number):  # also where a mask chooses
+        fix(layout, f"{call.place} looks up places by it")
+    places = _looked_up(call, call["self"], call["indices"])
+    call.broadcast([places, call["values"]], places.shape)
+    return [call["self"]]
+
+
 @_rule("index", "index_select")
 def _index(call: Call) -> list[Axes]:
-    """Axes are looked up by number; where they are neighbours the numbers' axes take their place, else the front."""
-    axes, indices = call["self"], call.arguments.get("indices")
+    """A tensor of places that are looked up by number."""
+    indices = call.arguments.get("indices")
     if indices is None:
-        indices = [None] * (call["dim"] % len(axes)) + [call["index"]]
-    looked_up = [axis for axis, index in enumerate(indices) if index is not None]
+        indices = [None] * (call["dim"] % len(call["self"])) + [call["index"]]
     if 0 in call.shapes[0]:
         raise NotImplementedError("nothing left")
+    return [_looked_up(call, call["self"], indices)]
+
+
+def _looked_up(call: Call, axes: Axes, indices: Sequence[Axes | None]) -> Axes:
+    """Axes are looked up by number; where they are neighbours the numbers' axes take their place, else the front."""
+    looked_up = [axis for axis, index in enumerate(indices) if index is not None]
     for axis in looked_up:
         fix(axes[axis], f"{call.place} looks it up by number")
-    numbers = [indices[axis] for axis in looked_up]
+    numbers = [index for index in indices if index is not None]
     where = looked_up[0] if looked_up == list(range(looked_up[0], looked_up[-1] + 1)) else 0
     others = [layout for axis, layout in enumerate(axes) if axis not in looked_up]
     shape = torch.broadcast_shapes(*(number.shape for number in numbers))
-    return [Axes((*others[:where], *call.broadcast(numbers, shape), *others[where:]))]
+    return Axes((*others[:where], *call.broadcast(numbers, shape), *others[where:]))
