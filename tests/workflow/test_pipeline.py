@@ -112,11 +112,11 @@ def test_the_report_holds_figures_tables_claims_and_configuration(copied):
     assert done.returncode == 0, done.stderr[-2000:]
     report = (copied.folder / "results/report.html").read_text()
     for content in (
-        "1. Claims",
-        "2. Figures",
-        "3. Tables",
-        "4. Configuration and versions",
-        "5. Why matching works",
+        "01. Claims",
+        "02. Figures",
+        "03. Tables",
+        "04. Configuration and versions",
+        "05. Why matching works",
         "landscape.png",
         "merged.html",
     ):

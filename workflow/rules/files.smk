@@ -126,7 +126,7 @@ def table_files(tables):
         yield f"{place}.csv"
         if "words" in record:
             yield from (f"{place}.md", f"{place}.tex")
-            group, labels = record.get("group", "3. Tables"), {"table": name.replace("_", " ")}
+            group, labels = record.get("group", "03. Tables"), {"table": name.replace("_", " ")}
             yield report(f"{place}.html", **said(record["words"], "table", name, category=group, labels=labels))
 
 
@@ -135,7 +135,7 @@ def figure_files(figures):
     for name in figures:
         entry, place = FIGURES[name], f"results/{{subject}}/figures/{name}"
         yield f"{place}.pdf"
-        group, labels = entry.get("group", "2. Figures"), {"figure": entry["title"]}
+        group, labels = entry.get("group", "02. Figures"), {"figure": entry["title"]}
         yield report(f"{place}.png", **said(entry["words"], "figure", name, category=group, labels=labels))
 
 

@@ -81,7 +81,7 @@ rule claims:
         rules=list(CONFIGURATION.claims),
     output:
         csv=report(
-            "results/claims.csv", caption="../report/claims.rst", category="1. Claims", labels={"table": "claims"}
+            "results/claims.csv", caption="../report/claims.rst", category="01. Claims", labels={"table": "claims"}
         ),
         md="results/claims.md",
         rst="results/claims.rst",
@@ -112,13 +112,13 @@ rule provenance:
         report(
             "results/provenance.csv",
             caption="../report/provenance.rst",
-            category="4. Configuration and versions",
+            category="04. Configuration and versions",
             labels={"table": "versions and machine"},
         ),
         report(
             "results/config.yaml",
             caption="../report/config.rst",
-            category="4. Configuration and versions",
+            category="04. Configuration and versions",
             labels={"table": "configuration"},
         ),
     log:

@@ -63,7 +63,9 @@ class TwoSteps(Matcher):
         old = present[group.name][torch.tensor(rows)].cpu().numpy()
         costs = to_host(gathered.of(group, present, rows)).numpy()
         new = []
+        solver = self._solvers[group.name]
         for row, own in zip(rows, costs, strict=True):
+            solver.solved += len(self.costs) * (1 + group.size * len(group.inner))
             both = _Sides(group, gathered, present, row)
             tried = [_with_units(group, own, both.order(cost)) for cost in self.costs]
             new.append(tried[int(total(np.stack([own] * len(tried)), np.stack(tried)).argmin())])
@@ -90,7 +92,7 @@ class _Sides:
                 own.setdefault(axis.family, []).append(pair)
 
     def order(self, cost: str) -> np.ndarray:
-        """The order of least cost: the block of the model that goes to each place. Without a gate it is that of experts."""
+        """The order of least cost: the block of the model that goes to each place. Without a gate that of experts."""
         from onebasin.symmetry.assignment import solve
 
         gates = [pair for own in self._modules.values() if not any(own) for pair in own[0]]

@@ -7,9 +7,12 @@ of the gate; the units inside each of them are found by the tracer.
 """
 
 import math
+import re
 
 import torch
 from torch import Tensor, nn
+
+from onebasin.errors import OnebasinError
 
 
 class Mixture(nn.Module):
@@ -48,18 +51,22 @@ def moe(
     classes: int,
     experts: int = 4,
     width: int = 32,
-    top_k: int = 0,
-    shared: int = 0,
+    gating: str = "dense",
     trunk: str = "none",
     trunk_width: int = 64,
 ) -> nn.Sequential:
     """A classifier whose logits are a mixture of experts; PyTorch's default initialisation.
 
     Args:
-        experts, width, top_k, shared: n, h, k and the number of shared experts (`Mixture`).
+        experts, width: n, and h, the hidden units of each.
+        gating: `dense`, `top_<k>` (`top_2`), or with shared experts `top_<k>_shared_<number>` (`top_2_shared_1`).
         trunk: what comes before: `none`, `mlp` (a hidden layer of `trunk_width` ReLU units) or `conv` (two 3 x 3
             convolutions of so many channels, each with ReLU and 2 x 2 pooling, averaged over places in the end).
+
+    Raises:
+        OnebasinError: there is no such gating.
     """
+    top_k, shared = _gating(gating)
     size = math.prod(input_shape)
     layers: dict[str, tuple[int, list[nn.Module]]] = {
         "none": (size, [nn.Flatten()]),
@@ -68,6 +75,14 @@ def moe(
     }
     features, before = layers[trunk]
     return nn.Sequential(*before, Mixture(features, classes, experts, width, top_k, shared))
+
+
+def _gating(name: str) -> tuple[int, int]:
+    """The numbers of experts that an input is sent to (0: all), and of shared ones."""
+    found = re.fullmatch(r"dense|top_([1-9]\d*)(?:_shared_([1-9]\d*))?", name)
+    if found is None:
+        raise OnebasinError(f"moe: no gating called '{name}'; take dense, top_2, top_2_shared_1 or the like")
+    return int(found[1] or 0), int(found[2] or 0)
 
 
 def _expert(features: int, width: int, outputs: int) -> nn.Sequential:

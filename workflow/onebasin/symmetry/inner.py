@@ -77,6 +77,11 @@ class InnerProblems:
         self.row_scans += int(found.row_scans.sum())
         return np.take_along_axis(costs, found.columns[:, :, None], axis=2).sum(axis=(1, 2), dtype=np.float64)
 
+    @property
+    def solved(self) -> NDArray[np.int64]:
+        """The columns `[n, n, h]` of every problem that was solved."""
+        return self._columns
+
     def columns(self, blocks: NDArray[np.int64]) -> NDArray[np.int64]:
         """The units `[n, h]` of block `blocks[b]` that go to place b, as `solve` found them."""
         return self._columns[np.arange(len(blocks)), blocks]

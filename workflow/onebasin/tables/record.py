@@ -49,7 +49,7 @@ class Table:
     per_cent: Sequence[str] = ()
     decimals: Mapping[str, int] = field(default_factory=dict)
     headings: Mapping[str, str] = field(default_factory=dict)
-    group: str = "3. Tables"
+    group: str = "03. Tables"
     varied: Sequence[str] = ()
     columns: Sequence[str] = ()
 
