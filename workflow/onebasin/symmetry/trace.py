@@ -6,6 +6,7 @@ order in which they run; the rule of each says which axes have to be permuted al
 evaluation and in training mode, so that what is found holds in both.
 """
 
+import logging
 import operator
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -18,6 +19,8 @@ from torch.fx import Node
 
 from onebasin.errors import OnebasinError
 from onebasin.inputs import Inputs
+from onebasin.seeding import generator
+from onebasin.symmetry.check import check
 from onebasin.symmetry.spec import Spec
 from onebasin.symmetry.tracing.call import Axes, Call
 from onebasin.symmetry.tracing.constants import alike_everywhere
@@ -27,31 +30,47 @@ from onebasin.symmetry.tracing.layout import Layout, Units, equate, fix, fixed, 
 from onebasin.symmetry.tracing.lookups import Apart, divided, divisions
 from onebasin.symmetry.tracing.nesting import Operation, settle
 from onebasin.symmetry.tracing.operations import rule_of
+from onebasin.symmetry.tracing.proposals import proposals
 from onebasin.symmetry.tracing.reading import Stacked, read
 
 MOST_AXES = 3  # of a tensor that may have blocks along its first
+
+logger = logging.getLogger(__name__)
 
 State = dict[str, Axes]
 """The layouts of parameters and buffers by their names in the state dict; those of tied ones are one object."""
 
 
-def trace(
-    module: nn.Module, example_input: Inputs, interchangeable: Mapping[str, Sequence[Names]] | None = None
-) -> Spec:
+def trace(module: nn.Module, example_input: Inputs) -> Spec:
     """The permutation groups of a network, and which axes stay as they are, with the reason.
 
-    It fails closed: an axis is fixed unless its permutation is known to leave the function unchanged.
+    It fails closed: an axis is fixed unless its permutation is known to leave the function unchanged. What modules say
+    may change places (`tracing.declared`) is believed; where they say nothing of what looks like experts and their gate
+    (`tracing.proposals`), it is proven (`symmetry.check`).
 
     Args:
         module: any network whose forward pass takes the same way for all inputs of one shape, apart from layers that
             training leaves out at random. It is left as it is.
         example_input: a batch `[n, ...]` that the module accepts in training mode, too; its values do not matter.
-        interchangeable: what parts of modules may change places, by the module's name, beside what these say of
-            themselves (`tracing.declared`).
 
     Raises:
         OnebasinError: the network cannot be captured as a graph, or what is said to be interchangeable cannot be.
     """
+    proven: dict[str, list[Names]] = {}
+    for path, names in proposals(module):
+        more = {**proven, path: [*proven.get(path, ()), names]}
+        try:
+            check(module, _traced(module, example_input, more), example_input, generator("interchangeable", path))
+        except OnebasinError as error:
+            logger.info("%s: %s may not change places (%s)", path, ", ".join(names), error)
+        else:
+            logger.info("%s: %s may change places, as is proven by trial", path, ", ".join(names))
+            proven = more
+    return _traced(module, example_input, proven)
+
+
+def _traced(module: nn.Module, example_input: Inputs, interchangeable: Mapping[str, Sequence[Names]]) -> Spec:
+    """As `trace`, where parts of modules may change places, by the module's name, beside what these say themselves."""
     declared = declarations(module, interchangeable)
     state, stacked = _state(module, declared)
     used: dict[int, str] = {}

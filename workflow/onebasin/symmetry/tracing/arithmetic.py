@@ -74,6 +74,18 @@ def _matmul(call: Call) -> list[Axes]:
     return [_plus(call, result, *added)]
 
 
+@_rule("_grouped_mm", "transformers::grouped_mm_fallback")
+def _grouped_matmul(call: Call) -> list[Axes]:
+    """Rows in groups, and a matrix for each group: those of experts, each with the rows that are sent to it."""
+    rows, matrices = call.tensors[:2]
+    if len(rows) != 2 or len(matrices) != 3:
+        raise NotImplementedError("groups along another axis")
+    fix(rows[0], f"{call.place} cuts it into groups")
+    fix(matrices[0], f"{call.place} looks it up by number")
+    call.equate(rows[1], matrices[1])
+    return [Axes((rows[0], matrices[2]))]
+
+
 def _plus(call: Call, axes: Axes, bias: Axes | None = None) -> Axes:
     return axes if bias is None else call.broadcast([axes, bias], axes.shape)
 

@@ -37,7 +37,7 @@ class Interchangeable:
     rows: tuple[str, ...]
 
 
-def declarations(module: nn.Module, more: Mapping[str, Sequence[Names]] | None = None) -> list[Interchangeable]:
+def declarations(module: nn.Module, more: Mapping[str, Sequence[Names]]) -> list[Interchangeable]:
     """All that a network says, and `more` in the name of its modules.
 
     Raises:
@@ -47,7 +47,7 @@ def declarations(module: nn.Module, more: Mapping[str, Sequence[Names]] | None =
     for path, part in module.named_modules():
         said = getattr(part, "interchangeable", ())
         sets = [said] if said and all(isinstance(name, str) for name in said) else list(said)
-        for names in [*sets, *(more or {}).get(path, ())]:
+        for names in [*sets, *more.get(path, ())]:
             found.append(_declaration(path, part, names))
     return found
 

@@ -74,17 +74,21 @@ class NothingDropped(TorchFunctionMode):
 
 
 class AllSelected(NothingDropped):
-    """Within the block, every choice is for everything: what is asked of values is true.
+    """Within the block, every choice is for everything: what is asked of values is true, but that two are equal.
 
     A mixture of experts that runs each of them on the samples of its own has no graph, as their numbers depend on
     values. With all samples for every expert it computes the same of the same tensors, and only more of it.
     """
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._equalities: list[Tensor] = []
+
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run the function, or return what it would if all were chosen."""
         kwargs = kwargs or {}
         if func is Tensor.__bool__:
-            return True
+            return not any(args[0] is one for one in self._equalities)
         if func in (torch.nonzero, Tensor.nonzero) or (func is torch.where and len(args) == 1 and not kwargs):
             places = torch.meshgrid(*map(torch.arange, args[0].shape), indexing="ij")
             columns = tuple(place.flatten() for place in places)
@@ -94,7 +98,10 @@ class AllSelected(NothingDropped):
             tensor, mask, *values = args
             flat = tensor.flatten(0, mask.dim() - 1)
             return flat.copy_(values[0]) if values else flat
-        return super().__torch_function__(func, types, args, kwargs)
+        result = super().__torch_function__(func, types, args, kwargs)
+        if func in (torch.eq, Tensor.eq, Tensor.__eq__):
+            self._equalities.append(result)
+        return result
 
 
 def _is_mask(index: Any) -> bool:

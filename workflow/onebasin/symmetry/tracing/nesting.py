@@ -18,15 +18,21 @@ Operation = tuple[Collection[Axes], Collection[Axes]]
 
 
 def blocks_of(units: Units) -> Units | None:
-    """The one set of free or fixed units that these lie within, None if they lie in none."""
-    if not units.within:
-        return None
+    """The one set of free or fixed units that these lie within, the outermost of several; None if they lie in none."""
+    return next(iter(_around(units, frozenset())), None)
+
+
+def _around(units: Units, seen: frozenset[int]) -> list[Units]:
+    """All sets that units lie within, the outermost first: what is within others is within those that these are in."""
     found: list[Units] | None = None
-    for candidate in units.within:
+    for candidate in units.within or ():
         layout = resolve(((candidate,),))
-        factors = layout[0] if len(layout) == 1 else ()
-        found = [factor for factor in factors if found is None or factor in found]
-    return found[0] if found else None
+        options: list[Units] = []
+        for factor in layout[0] if len(layout) == 1 else ():
+            outer = [] if id(factor) in seen else _around(factor, seen | {id(factor)})
+            options += [*outer, factor]
+        found = [one for one in options if found is None or one in found]
+    return found or []
 
 
 def settle(operations: Iterable[Operation]) -> None:

@@ -23,8 +23,10 @@ def is_elementwise(operation: torch._ops.OpOverload) -> bool:
 
 def rule_of(operation: Any) -> Rule | None:
     """The rule of an ATen operation, None if it has none."""
-    if not isinstance(operation, torch._ops.OpOverload) or operation.namespace != "aten":
+    if not isinstance(operation, torch._ops.OpOverload):
         return None
+    if operation.namespace != "aten":
+        return _RULES.get(operation.name())
     if is_elementwise(operation):
         return arithmetic.elementwise
     return _rule_named(operation)

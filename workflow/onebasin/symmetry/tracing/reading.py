@@ -112,8 +112,12 @@ def _leave_one_group_a_place(block: Block, where: str, uses: Mapping[Units, int]
     ]
     if len(present) < 2 or (len(present) == 2 and pairs):
         return False
+
     # the outermost of equals
-    kept = max(pairs, key=lambda pair: [uses[one] for one in pair]) if pairs else (max(present, key=uses.__getitem__),)
+    def most(pair: tuple[Units, Units]) -> tuple[int, ...]:
+        return uses[pair[0]], uses[pair[1]], pair[1].size
+
+    kept = max(pairs, key=most) if pairs else (max(present, key=uses.__getitem__),)
     others = [units for units in present if not any(units is one for one in kept)]
     kept[-1].note = kept[-1].note or f"moved in blocks, inside of which nothing moves ({where})"
     for units in others or present:  # one set twice, as in an outer product, cannot move at all
