@@ -180,12 +180,12 @@ def _seen(call: Call, spec: Spec) -> Iterator[_Seen]:
         channels = call.channel_axis(tensor)
         if tensor.shape[channels] == call.weight.shape[number]:  # a grouped convolution has fewer on its weight's axis
             for axis, group in axes[number]:
-                lies, own = replace(axis, axis=channels), group
+                lies, own, mine = replace(axis, axis=channels), group, None
                 if block is not None and axis.family:  # the places of one block, and its units alone
-                    own = Group("", group.inner[axis.family - 1], ())
+                    own, mine = Group("", group.inner[axis.family - 1], ()), block
                     lies = Axis("", channels, axis.start, axis.rounds, axis.inner)
                 place = group.name, axis.family
-                yield _Seen(place, role, block, partial(_units, tensor, lies, own))
+                yield _Seen(place, role, mine, partial(_units, tensor, lies, own))
 
 
 def _units(tensor: Tensor, axis: Axis, group: Group) -> Tensor:

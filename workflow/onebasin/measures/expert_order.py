@@ -7,7 +7,7 @@ two into one basin, its barrier is among the lowest of all, and little is left o
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,6 @@ import pandas as pd
 import torch
 from torch import nn
 
-from onebasin.data import Split
 from onebasin.inputs import Inputs, map_inputs
 from onebasin.machine.devices import to_host
 from onebasin.matching.cost import gains
@@ -75,40 +74,65 @@ def in_order(
     return act(second, spec, {name: element.to(device) for name, element in elements.items()})
 
 
+Barrier = Callable[[Parameters, Parameters], float]
+"""The loss halfway between two models less the mean of their own."""
+
+
+def among_all_orders(
+    found: Models, trained: Models, spec: Spec, group: Group, barrier: Barrier, tried: Iterable[tuple[int, ...]]
+) -> dict[str, float]:
+    """Where two aligned models stand among other orders of the second one's blocks.
+
+    Args:
+        found: the two models as a method aligned them.
+        trained: the same as they were trained.
+        tried: other orders of the blocks, after alignment.
+
+    Returns:
+        `orders`, how many there are with the present one; `rank`, 1 plus the number of others with a lower barrier;
+        `barrier_loss`; `naive_barrier_loss`, that of the models as they were trained; `remaining`, the ratio of the two
+        (NaN where there was none); `least` and `median` of all orders.
+    """
+    own, naive = barrier(found[0], found[1]), barrier(trained[0], trained[1])
+    units = units_by_pair(found, spec, group)
+    others = [barrier(found[0], in_order(found[1], spec, group, order, units)) for order in tried]
+    return {
+        "orders": 1 + len(others),
+        "rank": 1 + sum(other < own for other in others),
+        "barrier_loss": own,
+        "naive_barrier_loss": naive,
+        "remaining": own / naive if naive > 0 else math.nan,
+        "least": min([own, *others]),
+        "median": float(np.median([own, *others])),
+    }
+
+
 def expert_order(run: Run, settings: Mapping[str, Any]) -> dict[str, pd.DataFrame]:
     """Measure `expert_order`: the table of that name, by method, for the first two models and every nested group.
 
-    `rank` is 1 plus the number of other orders with a lower barrier (the loss halfway between the two models less the
-    mean of their own, on the `split`), out of `orders`; `remaining` is the barrier's share of the one between the
-    models as they were trained. `least` and `median` are over all orders. `output_change` is how much the second
-    model's outputs change by being aligned, in float64 and relative to the largest.
+    Beside what `among_all_orders` says there is `output_change`: how much the second model's outputs change by being
+    aligned, in float64 and relative to the largest.
 
     Args:
         settings: the `split` and how many of its `images`; `orders`, how many to try at most.
     """
-    split = run.split(settings)
-    groups = [group for group in run.spec.groups if group.inner]
+    split, recalibrate = run.split(settings), run.recalibration()
+
+    def barrier(one: Parameters, other: Parameters) -> float:
+        middle = recalibrate(lerp(one, other, MIDDLE), recalibrate.statistics([one, other]))
+        losses = [measure(run.network, parameters, split)[0] for parameters in (middle, one, other)]
+        return losses[0] - (losses[1] + losses[2]) / 2
 
     def measured(count: int) -> dict[str, pd.DataFrame]:
         found, trained = run.aligned(count).first(2), run.parents(count).first(2)
-        own = _barrier(run, found[0], found[1], split)
-        naive = _barrier(run, trained[0], trained[1], split)
         change = _change(run.network, trained[1], found[1], split.inputs)
         rows = []
-        for group in groups:
-            units = units_by_pair(found, run.spec, group)
+        for group in (group for group in run.spec.groups if group.inner):
             drawn = run.stream("expert order", run.method, run.trial, group.name)
-            others = [
-                _barrier(run, found[0], in_order(found[1], run.spec, group, order, units), split)
-                for order in orders(group.size, settings["orders"], drawn)
-            ]
-            everyone = [own, *others]
-            rank = 1 + sum(other < own for other in others)
-            values = (len(everyone), rank, own, naive, own / naive, min(everyone), float(np.median(everyone)), change)
-            rows.append((group.name, *values))
-        columns = ["group", "orders", "rank", "barrier_loss", "naive_barrier_loss", "remaining", "least", "median"]
-        columns.append("output_change")
-        return {"expert_order": pd.DataFrame(rows, columns=columns).assign(split=settings["split"])}
+            tried = orders(group.size, settings["orders"], drawn)
+            told = among_all_orders(found, trained, run.spec, group, barrier, tried)
+            rows.append({"split": settings["split"], "group": group.name, **told, "output_change": change})
+        return {"expert_order": pd.DataFrame(rows)}
 
     return by_count(run, measured)
 
@@ -122,11 +146,3 @@ def _change(network: nn.Module, before: Parameters, after: Parameters, inputs: I
         for state in (before, after)
     )
     return float((one - other).abs().max() / one.abs().max())
-
-
-def _barrier(run: Run, one: Parameters, other: Parameters, split: Split) -> float:
-    """The loss halfway between two models less the mean of their own."""
-    recalibrate = run.recalibration()
-    middle = recalibrate(lerp(one, other, MIDDLE), recalibrate.statistics([one, other]))
-    losses = [measure(run.network, parameters, split)[0] for parameters in (middle, one, other)]
-    return losses[0] - (losses[1] + losses[2]) / 2

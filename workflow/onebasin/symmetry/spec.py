@@ -25,9 +25,9 @@ class Axis:
     the whole axis, a place a unit. `inner` > 1 after a flatten (a channel's pixels lie together), `outer` > 1 where the
     units come round again (pixels first, a group of channels a pixel), `offset` > 0 behind something concatenated.
 
-    Where the units of a nested group lie, those inside its blocks, `family` says which ones; 0 are the blocks. Then
-    `block` b has the `block` places from `offset + (o * blocks + b) * block` on, and its unit u among them the places
-    `start + (r * units + u) * inner + i` for all `r < rounds`.
+    Of a nested group `family` says which units lie there, those inside its blocks or (0) the blocks themselves. With a
+    `block` > 0, block b has that many places from `offset + (o * blocks + b) * block` on, and its unit u (its only one,
+    if it is the block itself) among them the places `start + (r * units + u) * inner + i` for all `r < rounds`.
     """
 
     tensor: str
@@ -47,14 +47,14 @@ class Axis:
 
     def end(self, group: "Group") -> int:
         """The place behind the last one that belongs to the group."""
-        return self.offset + (self.outer * group.size * self.block if self.family else self.length(group))
+        return self.offset + (self.outer * group.size * self.block if self.block else self.length(group))
 
     def by_unit(self, tensor: Tensor, number: int, group: "Group") -> Tensor:
         """A tensor with its axis of that number as three: `[rounds, units, inner]`; a view, or a copy."""
         tensor = tensor.narrow(number, self.offset, self.end(group) - self.offset)
-        if not self.family:
+        if not self.block:
             return tensor.unflatten(number, (self.outer, group.size, self.inner))
-        units = group.inner[self.family - 1]
+        units = group.inner[self.family - 1] if self.family else 1
         blocks = tensor.unflatten(number, (self.outer, group.size, self.block))
         part = blocks.narrow(number + 2, self.start, self.rounds * units * self.inner)
         part = part.unflatten(number + 2, (self.rounds, units, self.inner))
@@ -66,7 +66,7 @@ class Axis:
 
     def is_plain(self) -> bool:
         """Whether unit u simply has place u."""
-        return (self.offset, self.outer, self.inner, self.family) == (0, 1, 1, 0)
+        return (self.offset, self.outer, self.inner, self.family, self.block) == (0, 1, 1, 0, 0)
 
 
 @dataclass(frozen=True)
