@@ -46,6 +46,7 @@ from onebasin.seeding import generator
 from onebasin.symmetry import assignment
 from onebasin.symmetry.apply import act_on_stack
 from onebasin.symmetry.assignment import Duals, solve
+from onebasin.symmetry.kinds import nested
 from onebasin.symmetry.kinds.permutation import PermutationSolver
 from onebasin.symmetry.spec import Axis, Group, Spec
 from onebasin.symmetry.trace import trace
@@ -230,6 +231,64 @@ def test_assignment_on_recorded_costs(benchmark, width, count, steps, keep, star
         unit="s a problem",
         title=f"assignment, {start} start, against SciPy (always cold)",
         inputs=f"n = {width}, the last {len(problems)} problems of {steps} steps of STE-MM, N = {count}, 1 thread",
+    )
+
+
+@functools.cache
+def mixtures(blocks: int, units: int) -> list[np.ndarray]:
+    """Costs of matching the experts of a mixture, whose weights are another's in other places and with noise, as that
+    grows: a search that goes on. float32 `[n (1 + h), n (1 + h)]`."""
+    draws, inputs = torch.Generator().manual_seed(0), 64
+    group = Group("experts", blocks, (), "nested", (units,))
+    element = nested.random(group, draws)
+    one = torch.randn(group.units, inputs, generator=draws)
+    costs = []
+    for noise in (1.0, 1.1, 1.2):
+        other = one + noise * torch.randn(one.shape, generator=draws)
+        both = -(one @ other[element].T)
+        for family in range(2):  # blocks and units have nothing in common
+            both[group.span(family), group.span(1 - family)] = 0
+        costs.append(both.numpy())
+    return costs
+
+
+@pytest.mark.parametrize(("blocks", "units"), [(8, 512), (64, 128)], ids=["8 x 512", "64 x 128"])
+@pytest.mark.parametrize("start", ["warm", "cold"])
+def test_best_element_of_a_nested_group(benchmark, blocks, units, start):
+    group = Group("experts", blocks, (), "nested", (units,))
+    costs, old = mixtures(blocks, units), torch.arange(group.units)[None]
+    found = {}
+
+    def ours():
+        solver = nested.NestedSolver(1, group, start == "warm", True)
+        seconds = []
+        for own in costs:
+            spent, (element, _) = timed(functools.partial(solver.best, torch.from_numpy(own)[None], [0], old))
+            seconds.append(spent)
+            found["ours"] = element
+        return seconds[-1]
+
+    def theirs():
+        """All inner problems by SciPy, then that of the blocks."""
+        own, values = costs[-1][blocks:, blocks:], costs[-1][:blocks, :blocks].astype(float)
+        pairs = own.reshape(blocks, units, blocks, units)
+        for place, block in np.ndindex(blocks, blocks):
+            problem = pairs[place, :, block]
+            values[place, block] += problem[linear_sum_assignment(problem)].sum(dtype=float)
+        found["textbook"] = values[linear_sum_assignment(values)].sum()
+
+    ours()
+    theirs()
+    value = costs[-1][np.arange(group.units), found["ours"][0].numpy()].sum(dtype=float)
+    assert value == pytest.approx(found["textbook"], rel=1e-6)
+    compare(
+        benchmark,
+        ours,
+        lambda: timed(theirs)[0],
+        rounds=2,
+        unit="s an element",
+        title=f"best element of a nested group, {start} start, against all pairs by SciPy",
+        inputs=f"{blocks} experts of {units} units, {THREADS} threads; warm: the third of three that grow apart",
     )
 
 
