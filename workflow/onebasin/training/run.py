@@ -9,6 +9,7 @@ import logging
 import math
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from onebasin.parameters import Parameters, stacked
 from onebasin.progress import track
 from onebasin.seeding import drawing_from, generator
 from onebasin.storage import artifacts
+from onebasin.training.balance import watching
 from onebasin.training.optimizers import clip, new_optimizer
 from onebasin.training.schedules import lr_at
 
@@ -55,6 +57,7 @@ def train(
         network_settings: the network's name and arguments.
         settings: `optimizer`, its `lr`, `weight_decay` and (SGD) `momentum`, `batch`, `epochs`; and if wanted
             `schedule` (`lr_at`), `clip` (the gradient's largest norm), `augmentation` (`onebasin.data.augmentation`),
+            `balance` (the weight of the loss of `training.balance`, for mixtures of experts),
             `spawn` (`epochs`, `models`: seeds k n to k n + n - 1 are one model for so many epochs, n models), `select`
             (`last` or `validation`), `precision` (`bf16`: autocast on a GPU; the weights stay float32),
             `compile`, `save_every` epochs.
@@ -171,12 +174,14 @@ class _Run:
             inputs = augment(inputs, self.settings["augmentation"], self.streams["augmentation"], self.data.black)
         arguments, named = arguments_of(inputs)
         small = refusing_small_batches(len(targets))
-        with small, autocast(self.device, self.settings.get("precision", "float32")), fast_linear():
+        balance = self.settings.get("balance", 0)
+        watched = watching(self.network) if balance else nullcontext([])
+        with small, autocast(self.device, self.settings.get("precision", "float32")), fast_linear(), watched as loads:
             outputs = self._forward(*arguments, **named)
         outputs = pytree.tree_map(_in_float32, outputs)
         loss, right = self._objective.judged(outputs, targets)
         self.optimizer.zero_grad()
-        loss.backward()
+        (loss + balance * sum(loads)).backward() if loads else loss.backward()
         clip(self.network, self.settings)
         self.optimizer.step()
         restore(self.network)
