@@ -1,6 +1,7 @@
 """Averages of networks against their width: what they lose before and after calibration, and their features."""
 
 import itertools
+import math
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -12,6 +13,7 @@ from matplotlib.ticker import NullLocator
 
 from onebasin.figures import style
 
+NAMED = 0.22  # of a narrow panel's axis: what the name of a width takes
 # columns of the table `calibration`, their names, and the factor that they are shown with
 SHOWN = {
     "barrier_accuracy": ("accuracy barrier (%)", 100),
@@ -66,6 +68,7 @@ def width_features(tables: style.Tables) -> Figure:
             line = worst.groupby("width")[column].mean()
             panel.plot(line.index.to_numpy(), line.to_numpy(), zorder=2, **look)
         panel.set(title=title, xlabel="width", ylabel="distance (of features' norm)", yscale="log")
+        style.log_ticks(panel.yaxis, *panel.get_ylim())
         _width_axis(panel, table["width"])
     controls = [Line2D([], [], label=name, **look) for name, look in CONTROLS.values()]
     style.legend_above(figure, [*style.method_handles(style.methods_in(table)), *controls])
@@ -89,8 +92,12 @@ def _said(value: Any) -> str:
 
 
 def _width_axis(axes: Axes, widths: Iterable[float]) -> None:
-    """A logarithmic axis with a tick at every width that was measured."""
+    """A logarithmic axis with a tick at every width that was measured; from the widest on, those are named that fit."""
     ticks = sorted(set(widths))
+    named = ticks[-1:]
+    for tick in reversed(ticks):
+        if math.log(named[-1] / tick) >= NAMED * math.log(ticks[-1] / ticks[0]):
+            named.append(tick)
     axes.set_xscale("log", base=2)
-    axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    axes.set_xticks(ticks, [f"{tick:g}" if tick in named else "" for tick in ticks])
     axes.xaxis.set_minor_locator(NullLocator())
