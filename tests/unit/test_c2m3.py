@@ -43,7 +43,7 @@ def apply_dense(name, tensor, matrices, spec):
     for number, parts in spec.axes_of(name).items():
         whole = torch.eye(tensor.shape[number], dtype=tensor.dtype)
         for axis, group in parts:
-            for block in axis.places(group.size).permute(0, 2, 1).flatten(0, 1):
+            for block in axis.places(group).permute(0, 2, 1).flatten(0, 1):
                 whole[block[:, None], block] = matrices[group.name]
         tensor = torch.tensordot(whole, tensor, dims=([1], [number])).movedim(0, number)
     return tensor

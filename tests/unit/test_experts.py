@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from networks_for_tests import coincide, permuted_copies, random_images, stream
+from networks_for_tests import coincide, few_digits, permuted_copies, random_images, stream
 from torch import nn
 from torch.func import functional_call
 
@@ -25,6 +25,8 @@ from onebasin.networks.moe import Mixture
 from onebasin.symmetry.apply import act, random_elements
 from onebasin.symmetry.check import check
 from onebasin.symmetry.trace import trace
+from onebasin.training.balance import imbalance, watching
+from onebasin.training.run import train
 
 SHAPE = (1, 4, 4)
 GATINGS = ["dense", "top_2", "top_2_shared_1", "top_1_shared_2"]
@@ -90,6 +92,33 @@ def test_a_shift_of_the_gate_changes_no_point_of_the_line_between_two_models():
             for end in (initial(other), shifted)
         ]
         torch.testing.assert_close(*(outputs(one, state, inputs) for state in both), rtol=1e-10, atol=1e-10)
+
+
+def test_the_balance_is_least_where_all_experts_are_chosen_alike():
+    scores = torch.zeros(6, 3)
+    even = torch.eye(3).repeat(2, 1)
+    assert float(imbalance(scores, even)) == pytest.approx(1)
+    scores = torch.tensor([[5.0, 0.0, 0.0]]).repeat(6, 1)
+    one = torch.tensor([[1.0, 0.0, 0.0]]).repeat(6, 1)
+    assert float(imbalance(scores, one)) == pytest.approx(3 * float(scores[0].softmax(0)[0]))
+
+
+def test_balance_spreads_the_choices_of_a_trained_gate():
+    data = few_digits()
+    settings = {"optimizer": "adam", "lr": 0.01, "weight_decay": 0.0, "batch": 50, "epochs": 4}
+    network = {"name": "moe", "experts": 4, "width": 8, "gating": "top_1"}
+    loads = []
+    for balance in (0, 1.0):
+        models, history = train(network, data, {**settings, "balance": balance}, [0], root=0)
+        assert history["train_loss"].iloc[-1] < 2  # the task's alone
+        with watching(models.network) as seen, torch.no_grad():
+            functional_call(models.network, models[0], data.train.inputs)
+        loads.append(float(seen[0]))
+    assert loads[1] < loads[0]
+    assert loads[1] < 1.3
+    plain, _ = train(network, data, settings, [0], root=0)
+    without, _ = train(network, data, {**settings, "balance": 0}, [0], root=0)
+    assert all(torch.equal(tensor, without.parameters[name]) for name, tensor in plain.parameters.items())
 
 
 # What may change places

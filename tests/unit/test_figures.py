@@ -65,6 +65,7 @@ def make_tables(counts=(2, 3, 4, 5), trials=3, splits=("test", "train"), methods
         "robustness": _robustness,
         "calibration": _calibration,
         "lewc": _lewc,
+        "expert_order": _expert_order,
     }
     tables = {name: pd.DataFrame([row for key in keys for row in make(key, random)]) for name, make in makers.items()}
     for name in ("distance", "alignment"):  # are not of a split
@@ -231,6 +232,13 @@ def _lewc(key, random):
                 "random_residual": 1.4,
             }
             yield {**case, "layer": layer, "model_a": "0", "model_b": model_b, "weight_b": 0.5, **residuals}
+
+
+def _expert_order(key, random):
+    for gating in ("dense", "top_2"):
+        barriers = {"barrier_loss": 0.1, "naive_barrier_loss": 0.4, "least": 0.09, "median": 0.3, "output_change": 0.0}
+        found = {"orders": 24, "rank": random.integers(1, 25), "remaining": random.random(), **barriers}
+        yield {"experiment": "toy", "gating": gating, **key, "group": "experts.*.0", **found}
 
 
 def _singular_values(trial, model, random, size=8):

@@ -29,7 +29,7 @@ SIZE = 6
 class SignSolver:
     """Each unit's sign is that of its gain."""
 
-    def __init__(self, models, size, warm_start, from_zero):
+    def __init__(self, models, group, warm_start, from_zero):
         self.solved = self.row_scans = 0
 
     def best(self, costs, models, old):
@@ -47,13 +47,13 @@ def flip(tensor, axis, parts):
 
 
 SIGNED = Kind(
-    identity=lambda size, device: torch.ones(size, device=device),
-    random=lambda size, generator: torch.randint(0, 2, (size,), generator=generator) * 2.0 - 1,
-    telling=lambda size, generator: -torch.ones(size),
+    identity=lambda group, device: torch.ones(group.size, device=device),
+    random=lambda group, generator: torch.randint(0, 2, (group.size,), generator=generator) * 2.0 - 1,
+    telling=lambda group, generator: -torch.ones(group.size),
     act=flip,
     invert=lambda element: element,
     compose=lambda first, then: first * then,
-    is_element=lambda stack, size: stack.shape[1:] == (size,) and bool((stack.abs() == 1).all()),
+    is_element=lambda stack, group: stack.shape[1:] == (group.size,) and bool((stack.abs() == 1).all()),
     solver=SignSolver,
 )
 
@@ -96,22 +96,22 @@ def test_every_kind_keeps_the_laws_of_a_group(kind):
     tensors = initial(odd_network())
     one, other = ({name: element[0] for name, element in elements.items()} for elements in (a, b))
     assert same(act(act(tensors, spec, one), spec, other), act(tensors, spec, compose(spec, one, other)))
-    assert all(KINDS[kind].is_element(a[group.name], group.size) for group in spec.groups)
+    assert all(KINDS[kind].is_element(a[group.name], group) for group in spec.groups)
 
 
 @pytest.mark.parametrize("kind", ["permutation", "signed"])
 def test_the_best_element_is_better_than_any_other_drawn(kind):
-    gains = torch.randn(2, SIZE, SIZE, generator=stream("gains"))
-    old = torch.stack([KINDS[kind].identity(SIZE, "cpu")] * 2)
-    best, improved = KINDS[kind].solver(2, SIZE, True, True).best(-gains, np.arange(2), old)
+    gains, group = torch.randn(2, SIZE, SIZE, generator=stream("gains")), Group("g", SIZE, (), kind)
+    old = torch.stack([KINDS[kind].identity(group, "cpu")] * 2)
+    best, improved = KINDS[kind].solver(2, group, True, True).best(-gains, np.arange(2), old)
 
     def gain(model, element):  # <element, gains>: how well a source of the identity would fit
-        matrix = KINDS[kind].act(torch.eye(SIZE), 0, [(Axis("", 0), SIZE, element)])
+        matrix = KINDS[kind].act(torch.eye(SIZE), 0, [(Axis("", 0), group, element)])
         return float((matrix * gains[model]).sum())
 
     for model in (0, 1):
         reached = gain(model, best[model])
-        others = [KINDS[kind].random(SIZE, stream("other", number)) for number in range(200)]
+        others = [KINDS[kind].random(group, stream("other", number)) for number in range(200)]
         assert all(gain(model, other) <= reached + 1e-6 for other in others)
         assert improved[model] == (reached > gain(model, old[model]))
 
@@ -175,5 +175,5 @@ def test_a_search_for_permutations_alone_says_so():
 
 
 def test_an_unknown_kind_is_named():
-    with pytest.raises(OnebasinError, match="no kind called 'twisted'; known: permutation, signed"):
+    with pytest.raises(OnebasinError, match="no kind called 'twisted'; known: permutation, nested, signed"):
         identity(spec_of("twisted"))

@@ -25,6 +25,7 @@ from onebasin import seeding
 from onebasin.errors import OnebasinError
 from onebasin.symmetry.apply import act
 from onebasin.symmetry.check import check
+from onebasin.symmetry.kinds import kind_of
 from onebasin.symmetry.spec import Axis, Fixed, Spec
 from onebasin.symmetry.trace import trace
 from onebasin.symmetry.tracing import graph
@@ -56,9 +57,10 @@ def assert_every_group_moves_something(network, spec):
     distinct = {name: torch.arange(t.numel()).reshape(t.shape) for name, t in network.state_dict().items()}
     for group in spec.groups:
         assert group.size > 1
-        turned = act(distinct, Spec((group,)), {group.name: torch.arange(group.size).roll(1)})
+        alone = replace(spec, groups=(group,))
+        turned = act(distinct, alone, {group.name: kind_of(group).telling(group, stream())})
         for axis in group.axes:
-            assert not torch.equal(turned[axis.tensor], distinct[axis.tensor])
+            assert not torch.equal(alone.join(turned)[axis.tensor], alone.join(distinct)[axis.tensor])
 
 
 def assert_every_place_is_moved_or_accounted_for(network, spec):
@@ -66,7 +68,7 @@ def assert_every_place_is_moved_or_accounted_for(network, spec):
     for name, tensor in network.state_dict().items():
         for number, length in enumerate(tensor.shape):
             parts = spec.axes_of(name).get(number, ())
-            places = [place for axis, group in parts for place in axis.places(group.size).flatten().tolist()]
+            places = [place for axis, group in parts for place in axis.places(group).flatten().tolist()]
             assert len(places) == len(set(places)), "no two groups move one place"
             assert set(places) <= set(range(length))
             assert length - len(places) <= 1 or (name, number) in accounted
@@ -251,8 +253,10 @@ def test_the_residual_stream_of_a_transformer_and_its_heads_are_found():
         "token", "encoder.layers.0.self_attn.in_proj_weight", "encoder.layers.0.linear1",
     ]  # fmt: skip
     heads = spec.groups[1]
-    assert Axis(heads.name, 0, outer=3, inner=4) in heads.axes  # query, key and value of a head
-    assert Axis("encoder.layers.0.self_attn.out_proj.weight", 1, inner=4) in heads.axes
+    assert (heads.kind, heads.size, heads.inner) == ("nested", 2, (4, 4))
+    assert Axis(heads.name, 0, outer=2, family=1, block=4) in heads.axes  # queries and keys of a head
+    assert Axis(heads.name, 0, offset=16, family=2, block=4) in heads.axes  # values
+    assert Axis("encoder.layers.0.self_attn.out_proj.weight", 1, family=2, block=4) in heads.axes
 
 
 def test_the_channels_of_a_norm_group_move_within_it_and_what_is_left_out_is_said():

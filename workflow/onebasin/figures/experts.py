@@ -17,13 +17,15 @@ def expert_order(tables: style.Tables) -> Figure:
     table = table.assign(
         variant=style.variants_of(table, "expert_order"), place=(table["rank"] - 1) / (table["orders"] - 1)
     )
+    table["remaining"] *= 100
     names, methods = list(dict.fromkeys(table["variant"])), style.methods_in(table)
-    figure, panels = style.new_figure(2, 1, height=3.6 + style.room_for(names))
+    varied = style.varied_in(table.drop(columns=["variant", "place"]), "expert_order")
+    figure, panels = style.new_figure(2, 1, height=3.8 + 2 * style.room_for(names))
     palette = {name: style.method_style(name).colour for name in methods}
     shared: Any = {"x": "variant", "hue": "method", "order": names, "hue_order": methods, "palette": palette}
     what = {
         "place": "place among all orders\n(0: the best, 1: the worst)",
-        "remaining": f"share of the {split} loss barrier\nas trained that is left",
+        "remaining": f"{split} loss barrier left,\nof that as trained (%)",
     }
     for axes, (column, label) in zip(panels, what.items(), strict=True):
         sns.stripplot(table, y=column, ax=axes, dodge=True, jitter=False, legend=False, **DOTS, **shared)
@@ -33,10 +35,8 @@ def expert_order(tables: style.Tables) -> Figure:
             places = [names.index(name) + width * (rank - (len(methods) - 1) / 2) for name in means.index]
             look = style.method_style(method)
             axes.scatter(places, means, color=look.colour, marker=look.marker, s=26, edgecolor="white", zorder=4)
+        style.variant_axis(axes, names, varied)
         axes.set_ylabel(label)
         axes.set_ylim(bottom=min(0, table[column].min()) - 0.02)
-    panels[0].set_xticklabels([])
-    panels[0].set_xlabel("")
-    style.variant_axis(panels[1], names, style.varied_in(table.drop(columns=["variant", "place"]), "expert_order"))
     style.legend_above(figure, style.method_handles(methods, line=False))
     return figure

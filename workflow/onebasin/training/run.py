@@ -9,7 +9,7 @@ import logging
 import math
 import os
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -175,7 +175,7 @@ class _Run:
         arguments, named = arguments_of(inputs)
         small = refusing_small_batches(len(targets))
         balance = self.settings.get("balance", 0)
-        watched = watching(self.network) if balance else nullcontext([])
+        watched: AbstractContextManager[list[Tensor]] = watching(self.network) if balance else nullcontext([])
         with small, autocast(self.device, self.settings.get("precision", "float32")), fast_linear(), watched as loads:
             outputs = self._forward(*arguments, **named)
         outputs = pytree.tree_map(_in_float32, outputs)

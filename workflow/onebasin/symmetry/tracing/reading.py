@@ -2,7 +2,7 @@
 
 import itertools
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from onebasin.symmetry.spec import Axis, Fixed, Group, Joined, Spec
@@ -152,7 +152,7 @@ def _groups(tensors: Sequence[Stacked]) -> tuple[Iterator[Group], list[Joined]]:
                 acts = axes_of.setdefault(blocks_or_units, [])
                 _add(acts, replace(axis, tensor=tensor.name, axis=number, family=family), blocks_or_units.size)
             number += 1
-    return _named(axes_of, families), joined
+    return _named(axes_of, families, {one.name for one in joined}), joined
 
 
 Acting = tuple[Units, Units | None, Axis]
@@ -208,20 +208,22 @@ def _add(acts: list[Axis], axis: Axis, size: int) -> None:
     acts.append(axis)
 
 
-def _named(axes_of: Mapping[Units, list[Axis]], families: Mapping[Units, list[Units]]) -> Iterator[Group]:
-    makers = Counter(_maker(acts)[0] for acts in axes_of.values())
+def _named(
+    axes_of: Mapping[Units, list[Axis]], families: Mapping[Units, list[Units]], joined: Collection[str]
+) -> Iterator[Group]:
+    makers = Counter(_maker(acts, joined)[0] for acts in axes_of.values())
     for units, acts in axes_of.items():
         inner = tuple(own.size for own in families[units])
         group = Group("", units.size, tuple(acts), "nested" if inner else "permutation", inner)
-        name, first = _maker(acts)
+        name, first = _maker(acts, joined)
         if makers[name] > 1:
             name += f"[{':, ' * first.axis}{first.offset}:{first.end(group)}]"
         yield replace(group, name=name)
 
 
-def _maker(acts: Sequence[Axis]) -> tuple[str, Axis]:
-    """What makes the units, and where: the first tensor that has them, of blocks that which has units inside."""
-    first = next((axis for axis in acts if axis.family), acts[0])
+def _maker(acts: Sequence[Axis], joined: Collection[str]) -> tuple[str, Axis]:
+    """What makes the units, and where: the first tensor that has them, but not what is a gate of experts."""
+    first = next((axis for axis in acts if axis.family and axis.tensor in joined), acts[0])
     return first.tensor.removesuffix(".weight"), first
 
 
