@@ -95,7 +95,7 @@ def _width_axis(axes: Axes, widths: Iterable[float]) -> None:
     """A logarithmic axis with a tick at every width that was measured; from the widest on, those are named that fit."""
     ticks = sorted(set(widths))
     named = ticks[-1:]
-    for tick in reversed(ticks):
+    for tick in reversed(ticks[:-1]):
         if math.log(named[-1] / tick) >= NAMED * math.log(ticks[-1] / ticks[0]):
             named.append(tick)
     axes.set_xscale("log", base=2)
