@@ -24,7 +24,7 @@ results: install
 	$(BIN)/snakemake --configfile $(CONFIG) --report results/report.html --quiet all
 	@echo "Done. Read results/report.html, or results/claims.md and results/*/tables/*.md."
 
-papers: CONFIG := $(addprefix config/,config.yaml llfc.yaml asymmetric.yaml width.yaml hierarchical.yaml)
+papers: CONFIG := $(addprefix config/,config.yaml llfc.yaml asymmetric.yaml width.yaml hierarchical.yaml moe.yaml)
 papers: results
 
 install: .venv/installed

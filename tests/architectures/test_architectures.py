@@ -1,7 +1,7 @@
 """Networks as their libraries build them, with random weights: what is found in each of them, and that it is right.
 
 Large ones get small images or fewer and narrower layers, where their settings allow it: whatever a tracer may stumble
-over is still there. The two numbers of a row were read off and looked at once; here they are noticed if they move.
+over is still there. The three numbers of a row were read off and looked at once; here they are noticed if they move.
 """
 
 import re
@@ -32,6 +32,7 @@ class Architecture:
         shape: of one input, without the batch.
         groups: how many there are.
         share: of the parameters that move, to three digits.
+        nested: how many of the groups are blocks with units of their own: heads, experts, convolutions in groups.
         remembers: where the network keeps what it computed of one model's parameters, for which it is refused.
     """
 
@@ -40,6 +41,7 @@ class Architecture:
     shape: tuple[int, ...]
     groups: int
     share: float
+    nested: int = 0
     type: torch.dtype = torch.float32
     remembers: str | None = None
 
@@ -71,7 +73,7 @@ GOOGLENET = plain("googlenet", aux_logits=False, init_weights=False)
 TORCHVISION = {
     "resnet18": Architecture("ResNets", plain("resnet18"), SMALL, 12, 1.0),
     "resnet50": Architecture("ResNets", plain("resnet50"), SMALL, 37, 1.0),
-    "regnet_y_400mf": Architecture("ResNets", plain("regnet_y_400mf"), SMALL, 37, 1.0),
+    "regnet_y_400mf": Architecture("ResNets", plain("regnet_y_400mf"), SMALL, 37, 1.0, 16),
     "vgg11_bn": Architecture("CNNs without shortcuts", narrow_vgg11, SMALL, 9, 1.0),
     "squeezenet1_1": Architecture("CNNs without shortcuts", plain("squeezenet1_1"), SMALL, 25, 0.999),
     "googlenet": Architecture("CNNs without shortcuts", GOOGLENET, SMALL, 57, 1.0),
@@ -81,8 +83,8 @@ TORCHVISION = {
     "efficientnet_b0": Architecture("mobile CNNs", plain("efficientnet_b0"), SMALL, 40, 1.0),
     "shufflenet_v2_x0_5": Architecture("mobile CNNs", plain("shufflenet_v2_x0_5"), SMALL, 30, 0.998),
     "convnext_tiny": Architecture("ConvNeXt", plain("convnext_tiny"), SMALL, 22, 1.0),
-    "swin_t": Architecture("vision transformers", plain("swin_t"), SMALL, 28, 1.0),
-    "vit_b_16": Architecture("vision transformers", narrow_vit, SMALL, 9, 0.997),
+    "swin_t": Architecture("vision transformers", plain("swin_t"), SMALL, 28, 1.0, 12),
+    "vit_b_16": Architecture("vision transformers", narrow_vit, SMALL, 9, 0.997, 4),
 }
 
 # timm
@@ -105,10 +107,10 @@ TIMM = {
     "convnext_atto": Architecture("ConvNeXt", made("convnext_atto"), SMALL, 16, 1.0),
     "repvgg_a0": Architecture("ResNets", made("repvgg_a0"), SMALL, 5, 1.0),
     "ghostnet_050": Architecture("mobile CNNs", made("ghostnet_050"), SMALL, 31, 1.0),
-    "deit_tiny": Architecture(ATTENTIVE, made("deit_tiny_patch16_224", img_size=64), SMALL, 25, 1.0),
-    "pit_ti": Architecture(ATTENTIVE, made("pit_ti_224", img_size=64), SMALL, 25, 1.0),
-    "xcit_nano_12": Architecture(ATTENTIVE, made("xcit_nano_12_p16_224"), SMALL, 32, 1.0),
-    "edgenext_xx_small": Architecture(ATTENTIVE, made("edgenext_xx_small"), SMALL, 22, 1.0),
+    "deit_tiny": Architecture(ATTENTIVE, made("deit_tiny_patch16_224", img_size=64), SMALL, 25, 1.0, 12),
+    "pit_ti": Architecture(ATTENTIVE, made("pit_ti_224", img_size=64), SMALL, 25, 1.0, 12),
+    "xcit_nano_12": Architecture(ATTENTIVE, made("xcit_nano_12_p16_224"), SMALL, 32, 1.0, 14),
+    "edgenext_xx_small": Architecture(ATTENTIVE, made("edgenext_xx_small"), SMALL, 22, 1.0, 3),
     "mixer_s32": Architecture(MIXING, made("mixer_s32_224", img_size=64), SMALL, 17, 1.0),
     "resmlp_12": Architecture(MIXING, made("resmlp_12_224", img_size=64), SMALL, 13, 1.0),
     "gmlp_ti16": Architecture(MIXING, made("gmlp_ti16_224", img_size=64), SMALL, 31, 0.998),
@@ -163,28 +165,41 @@ RESNET = {"embedding_size": 16, "hidden_sizes": [16, 32, 48], "depths": [1, 2, 1
 IMAGE, SOUND, SPECTRUM, TOKENS = (3, 32, 32), (400,), (16, 40), (8,)
 
 
-def text(family, build, groups, share):
-    return Architecture(family, build, TOKENS, groups, share, torch.int64)
+def text(family, build, groups, share, nested=0):
+    return Architecture(family, build, TOKENS, groups, share, nested, torch.int64)
 
 
-BERT, GPT = "BERT and other encoders", "GPT, Llama and the like"
+EXPERTS = {"num_experts": 4, "num_experts_per_tok": 2}
+QWEN2 = {"moe_intermediate_size": 16, "shared_expert_intermediate_size": 24, "decoder_sparse_step": 1}
+DEEPSEEK = {
+    **{"n_routed_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16, "first_k_dense_replace": 0},
+    **{"n_group": 1, "topk_group": 1, "q_lora_rank": 16, "kv_lora_rank": 16},
+    **{"qk_rope_head_dim": 8, "qk_nope_head_dim": 8, "v_head_dim": 8},
+}
+BERT, GPT, MIXTURES = "BERT and other encoders", "GPT, Llama and the like", "mixtures of experts"
 TRANSFORMERS = {
     "ResNet": Architecture("ResNets", configured("ResNetForImageClassification", RESNET), IMAGE, 11, 1.0),
-    "ViT": Architecture(ATTENTIVE, configured("ViTForImageClassification", LAYERS, PATCHES), IMAGE, 5, 1.0),
-    "CLIP": Architecture(ATTENTIVE, configured("CLIPVisionModelWithProjection", LAYERS, PATCHES), IMAGE, 5, 1.0),
-    "BERT": text(BERT, configured("BertForMaskedLM", LAYERS, WORDS), 5, 0.997),
-    "RoBERTa": text(BERT, configured("RobertaForMaskedLM", LAYERS, WORDS), 5, 0.997),
-    "ALBERT": text(BERT, configured("AlbertForMaskedLM", LAYERS, WORDS, embedding_size=16), 4, 0.995),
-    "DistilBERT": text(BERT, configured("DistilBertForMaskedLM", DISTIL, WORDS), 5, 0.997),
-    "T5": text(BERT, configured("T5ForTokenClassification", T5), 4, 1.0),
-    "GPT-2": text(GPT, configured("GPT2LMHeadModel", GPT2, WORDS), 5, 1.0),
-    "OPT": text(GPT, configured("OPTForCausalLM", LAYERS, WORDS, OPT), 5, 1.0),
-    "Llama": text(GPT, configured("LlamaForCausalLM", LAYERS, WORDS), 5, 1.0),
-    "Mistral": text(GPT, configured("MistralForCausalLM", LAYERS, WORDS, GROUPED, sliding_window=4), 5, 1.0),
-    "Qwen2": text(GPT, configured("Qwen2ForCausalLM", LAYERS, WORDS, GROUPED), 5, 1.0),
+    "ViT": Architecture(ATTENTIVE, configured("ViTForImageClassification", LAYERS, PATCHES), IMAGE, 5, 1.0, 2),
+    "CLIP": Architecture(ATTENTIVE, configured("CLIPVisionModelWithProjection", LAYERS, PATCHES), IMAGE, 5, 1.0, 2),
+    "BERT": text(BERT, configured("BertForMaskedLM", LAYERS, WORDS), 5, 0.997, 2),
+    "RoBERTa": text(BERT, configured("RobertaForMaskedLM", LAYERS, WORDS), 5, 0.997, 2),
+    "ALBERT": text(BERT, configured("AlbertForMaskedLM", LAYERS, WORDS, embedding_size=16), 4, 0.995, 1),
+    "DistilBERT": text(BERT, configured("DistilBertForMaskedLM", DISTIL, WORDS), 5, 0.997, 2),
+    "T5": text(BERT, configured("T5ForTokenClassification", T5), 4, 1.0, 1),
+    "GPT-2": text(GPT, configured("GPT2LMHeadModel", GPT2, WORDS), 5, 1.0, 2),
+    "OPT": text(GPT, configured("OPTForCausalLM", LAYERS, WORDS, OPT), 5, 1.0, 2),
+    "Llama": text(GPT, configured("LlamaForCausalLM", LAYERS, WORDS), 5, 1.0, 2),
+    "Mistral": text(GPT, configured("MistralForCausalLM", LAYERS, WORDS, GROUPED, sliding_window=4), 5, 1.0, 2),
+    "Qwen2": text(GPT, configured("Qwen2ForCausalLM", LAYERS, WORDS, GROUPED), 5, 1.0, 2),
     "Mamba": text("Mamba", configured("MambaForCausalLM", MAMBA), 7, 1.0),
-    "wav2vec 2.0": Architecture("speech", configured("Wav2Vec2ForCTC", LAYERS, CONVOLUTIONS), SOUND, 7, 0.996),
-    "Whisper": Architecture("speech", configured("WhisperForAudioClassification", WHISPER, SPECTRA), SPECTRUM, 7, 1.0),
+    "Mixtral": text(MIXTURES, configured("MixtralForCausalLM", LAYERS, WORDS, GROUPED, num_local_experts=4), 5, 1.0, 4),
+    "Qwen2-MoE": text(MIXTURES, configured("Qwen2MoeForCausalLM", LAYERS, WORDS, GROUPED, EXPERTS, QWEN2), 7, 1.0, 4),
+    "OLMoE": text(MIXTURES, configured("OlmoeForCausalLM", LAYERS, WORDS, GROUPED, EXPERTS), 5, 1.0, 4),
+    "DeepSeek-V3": text(MIXTURES, configured("DeepseekV3ForCausalLM", LAYERS, WORDS, DEEPSEEK), 11, 1.0, 2),
+    "wav2vec 2.0": Architecture("speech", configured("Wav2Vec2ForCTC", LAYERS, CONVOLUTIONS), SOUND, 7, 0.996, 2),
+    "Whisper": Architecture(
+        "speech", configured("WhisperForAudioClassification", WHISPER, SPECTRA), SPECTRUM, 7, 1.0, 2
+    ),
 }
 
 ROWS = [
@@ -201,8 +216,8 @@ def test_the_symmetries_of_an_architecture_are_found_and_proven(library, archite
         network = architecture.build(module)
     shape, dtype = architecture.shape, architecture.type
     spec = onebasin.trace(network, shape, dtype)
-    found = len(spec.groups), round(moving_share(network, spec), 3)
-    assert found == (architecture.groups, architecture.share)
+    found = len(spec.groups), round(moving_share(network, spec), 3), sum(bool(group.inner) for group in spec.groups)
+    assert found == (architecture.groups, architecture.share, architecture.nested)
     if architecture.remembers is None:
         assert onebasin.check(network, spec, shape, dtype) <= 1e-5  # and 1e-9 where nothing is cast to float32
     else:
