@@ -2,7 +2,7 @@
 
 from onebasin.data import load_data
 from onebasin.machine.jobs import computing_job
-from onebasin.networks.build import new_network
+from onebasin.networks.build import matched_network
 from onebasin.seeding import generator
 from onebasin.symmetry.check import check
 from onebasin.symmetry.spec import save_spec
@@ -12,7 +12,7 @@ params = snakemake.params
 with computing_job(snakemake.log[0], **params.compute):
     data = load_data(snakemake.input.data, recipe=params.data)
     # the symmetries are those of the graph, whatever the values
-    network = new_network(params.network, data.input_shape, data.classes, "symmetries")
+    network = matched_network(params.network, data.input_shape, data.classes, "symmetries")
     example = data.example()
     spec = trace(network, example)
     change = check(network, spec, example, generator("symmetries"))

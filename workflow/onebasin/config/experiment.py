@@ -132,7 +132,8 @@ class Experiment:
     @property
     def functions(self) -> list[str]:
         """Where the network is built, and what it is judged by, as `package.module:callable`."""
-        return [self.function_of("network"), function_of("objective", self.objective)]
+        canonical = [one["function"] for one in entries("canonical").values()] if "form" in self["network"] else []
+        return [self.function_of("network"), function_of("objective", self.objective), *canonical]
 
     def function_of(self, kind: str, method: str | None = None) -> str:
         """Where the experiment's `data`, `network` or one of its methods is, as `package.module:callable`."""

@@ -55,8 +55,12 @@ class Moments:
         """`[N]`: whether all activations of a model were numbers."""
         return self._squares.isfinite().all(dim=1)
 
-    def correlations(self) -> "Correlations":
-        """What the samples so far say. A unit that does not vary correlates with nothing: 0."""
+    def correlations(self, scaled: bool = True) -> "Correlations":
+        """What the samples so far say. A unit that does not vary correlates with nothing: 0.
+
+        Args:
+            scaled: covariances, if not: what may be rotated has no units to scale one by one.
+        """
         means = self._sums / self._samples
         squares = self._squares / self._samples
         variances = squares - means.square()
@@ -66,7 +70,8 @@ class Moments:
         for first, total in enumerate(self._products):
             assert total is not None, "no samples"
             pairs.append(total / self._samples - means[first, :, None] * means[first + 1 :, None, :])
-            pairs[-1] *= scales[first, :, None] * scales[first + 1 :, None, :]
+            if scaled:
+                pairs[-1] *= scales[first, :, None] * scales[first + 1 :, None, :]
         return Correlations(pairs)
 
 
@@ -135,7 +140,8 @@ def correlations(models: Models, spec: Spec, split: Split, batch: int) -> dict[s
                 f"activations: NaN or infinity in group {name} of model {bad[0]}; look for it in the training images, "
                 f"then in that model"
             )
-    found_of = {place: own.correlations() for place, own in moments.items()}
+    rotated = {group.name for group in spec.groups if group.kind == "orthogonal"}
+    found_of = {place: own.correlations(scaled=place[0] not in rotated) for place, own in moments.items()}
     return {group.name: _of_group(group, found_of) for group in spec.groups}
 
 

@@ -59,7 +59,7 @@ def gains(
             result[model] = gains(one, other, spec, own, group, unknown)[0]
         return result
     totals: dict[int, Tensor] = {}
-    for axis in _known(group, spec, target, unknown):
+    for axis in known_axes(group, spec, target, unknown):
         if axis.tensor in target:
             if target[axis.tensor].is_complex():
                 raise OnebasinError(
@@ -84,7 +84,7 @@ def both_units(
     return units_of(ours, axis, group), units_of(theirs, axis, group)
 
 
-def _known(group: Group, spec: Spec, target: Container[str], unknown: Container[str]) -> Sequence[Axis]:
+def known_axes(group: Group, spec: Spec, target: Container[str], unknown: Container[str]) -> Sequence[Axis]:
     """The axes of a group on tensors that no unknown group permutes along another one; all, if there are none."""
     known = [
         axis
@@ -178,6 +178,10 @@ class Costs:
         if axis.tensor not in self._target:
             return None
         return both_units(*self._part(elements, models), group, axis)
+
+    def known(self, group: Group, unknown: Container[str]) -> Sequence[Axis]:
+        """`known_axes` of the weights that there are."""
+        return known_axes(group, self._spec, self._target, unknown)
 
     def _fresh(self, group: Group, elements: Mapping[str, Tensor], models: Sequence[int]) -> Tensor:
         return gains(*self._part(elements, models), group).neg_()

@@ -11,6 +11,7 @@ from onebasin.networks.copies import copied
 from onebasin.seeding import generator
 from onebasin.symmetry.alignment import Alignment, save_alignment
 from onebasin.symmetry.apply import identity
+from onebasin.symmetry.kinds.orthogonal import matrix_of
 from onebasin.symmetry.spec import Spec
 
 Search = Callable[..., Alignment]
@@ -38,11 +39,24 @@ def run_search(
     seen = spec.without(models.skipped) if models.skipped else spec
     if not seen.groups:  # a network without symmetries, as asymmetric ones are
         return Alignment(identity(spec, len(models), models.device), {"steps": 0})
-    found = search(_widened(models), seen, data, settings, draws)
+    found = _searched(search, _widened(models), seen, data, settings, draws)
     if seen is spec:
         return found
     # what a search does not see stays as it is
     return replace(found, elements=identity(spec, len(models), models.device) | found.elements)
+
+
+def _searched(
+    search: Search, models: Models, spec: Spec, data: Data | None, settings: Mapping[str, Any], draws: Any
+) -> Alignment:
+    """What the search finds; without `rotations`, if the settings say so, permutations where more might act."""
+    rotated = {group.name for group in spec.groups if group.kind == "orthogonal"}
+    if settings.get("rotations", True) or not rotated:
+        return search(models, spec, data, settings, draws)
+    groups = [replace(g, kind="permutation") if g.name in rotated else g for g in spec.groups]
+    found = search(models, replace(spec, groups=tuple(groups)), data, settings, draws)
+    elements = {name: matrix_of(own) if name in rotated else own for name, own in found.elements.items()}
+    return replace(found, elements=elements)
 
 
 def _widened(models: Models) -> Models:

@@ -30,7 +30,10 @@ class Matcher:
 
     Attributes:
         elements: the present elements of N models by group (at first the identity).
+        max_sweeps: how often a match goes through the groups at most.
     """
+
+    max_sweeps = MAX_SWEEPS
 
     def __init__(
         self,
@@ -57,7 +60,7 @@ class Matcher:
         self._in_signal_order = np.full(models, first_sweep == "signal")
         self._solvers = {g.name: kind_of(g).solver(models, g, warm_start, True) for g in spec.groups}
         self._kept: set[str] | None = None
-        self._by_known_ones = any(group.inner for group in spec.groups)
+        self._by_known_ones = any(group.kind != "permutation" for group in spec.groups)
         self._neighbours = {
             group.name: [i for i, g in enumerate(spec.groups) if g.name in spec.neighbours(group)]
             for group in spec.groups
@@ -107,7 +110,7 @@ class Matcher:
         stale = np.ones((len(models), len(self.spec.groups)), dtype=bool)
         costs = Costs(target, source, self.spec, self._kept or ())
         changed_at_all = False
-        for _ in range(MAX_SWEEPS):
+        for _ in range(self.max_sweeps):
             positions = torch.randperm(len(self.spec.groups), generator=order).tolist()
             unknown: set[str] = set()
             if self._in_signal_order[rows].any():

@@ -17,7 +17,7 @@ from onebasin.merging.average import aligned_models
 from onebasin.merging.recalibration import Recalibration
 from onebasin.models.checkpoints import load_merged, load_models
 from onebasin.models.stack import Models
-from onebasin.networks.build import new_network
+from onebasin.networks.build import matched_network
 from onebasin.parameters import Parameters
 from onebasin.seeding import generator
 from onebasin.storage.parts import read_parts
@@ -84,7 +84,7 @@ class Run:
 
     def _new_network(self) -> nn.Module:
         shape, classes = self.data.input_shape, self.data.classes
-        return new_network(self.recipe["network"], shape, classes, "unused").to(self.device)
+        return matched_network(self.recipe["network"], shape, classes, "unused").to(self.device)
 
     @property
     def models(self) -> Models:

@@ -22,8 +22,9 @@ from torch.nn.utils.prune import BasePruningMethod
 
 from onebasin.errors import OnebasinError
 from onebasin.inputs import Shape, Type, as_shape, as_type, type_text, types_for
+from onebasin.models.canonical import canonical_models
 from onebasin.models.stack import Models, initial
-from onebasin.networks.build import new_network
+from onebasin.networks.build import is_canonical_form, new_network
 from onebasin.networks.copies import copied
 from onebasin.networks.examples import type_taken
 from onebasin.parameters import Parameters, is_finite, stacked
@@ -183,7 +184,8 @@ def load_models(
         files.append(read_model_file(path, "model", ("seed", "input_shape", "classes"), expected))
     input_shape, classes = as_shape(files[0].facts["input_shape"]), files[0].facts["classes"]
     # the values drawn here are never used: the files' take their place
-    return stack(files, new_network(network_settings, input_shape, classes, "unused"), input_shape, device)
+    models = stack(files, new_network(network_settings, input_shape, classes, "unused"), input_shape, device)
+    return canonical_models(models) if is_canonical_form(network_settings) else models
 
 
 def load_merged(

@@ -16,6 +16,7 @@ from torch.overrides import TorchFunctionMode
 from onebasin.inputs import Inputs, arguments_of, in_type_of
 from onebasin.machine.matmul import fast_linear
 from onebasin.machine.modes import mode
+from onebasin.networks.canonical.module import patterns
 from onebasin.parameters import Parameters
 
 Function = Callable[..., Tensor]
@@ -23,15 +24,17 @@ See = Callable[["Call"], Tensor | None]
 
 CONVOLUTIONS = (F.conv1d, F.conv2d, F.conv3d)
 NORMS = (F.batch_norm, F.instance_norm, F.group_norm)
+CHANNELS_SECOND = (*NORMS, patterns)
 # Functions of an input and a weight: the weight's axes of input and of output channels, None where it has no such axis.
 AXES: dict[Function, tuple[int | None, int | None]] = {
     **dict.fromkeys((F.linear, *CONVOLUTIONS), (1, 0)),
     **dict.fromkeys((F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d), (0, 1)),
     F.embedding: (None, 1),
+    patterns: (None, 0),  # attention of canonical form: what is seen of heads
     **dict.fromkeys((*NORMS, F.layer_norm), (None, None)),
 }
 # Where the weight is among the arguments, if it is not the second one.
-PLACES: dict[Function, int] = {F.batch_norm: 3, F.instance_norm: 3, F.group_norm: 2, F.layer_norm: 2}
+PLACES: dict[Function, int] = {F.batch_norm: 3, F.instance_norm: 3, F.group_norm: 2, F.layer_norm: 2, patterns: 2}
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,7 @@ class Call:
 
     def channel_axis(self, tensor: Tensor) -> int:
         """The axis of the input or output that the channels are on."""
-        if self.function in NORMS:
+        if self.function in CHANNELS_SECOND:
             return 1
         behind = self.weight.dim() - (self.function is not F.layer_norm)  # axes of places, or all that are normalised
         return tensor.dim() - behind

@@ -10,7 +10,10 @@ from onebasin import seeding
 from onebasin.errors import OnebasinError
 from onebasin.inputs import Shape
 from onebasin.machine.channels_last import prefer_channels_last
+from onebasin.networks.canonical import canonical
 from onebasin.registry import resolve
+
+FORM, ORDINARY, CANONICAL = "form", "ordinary", "canonical"  # a setting of every network, and what it may be
 
 
 def new_network(settings: Mapping[str, Any], input_shape: Shape, classes: int | None, *key: int | str) -> nn.Module:
@@ -29,6 +32,7 @@ def new_network(settings: Mapping[str, Any], input_shape: Shape, classes: int | 
     """
     arguments = dict(settings)
     name = arguments.pop("name")
+    arguments.pop(FORM, None)
     try:
         builder = resolve("network", name)
         taken = inspect.signature(builder).parameters
@@ -47,3 +51,22 @@ def new_network(settings: Mapping[str, Any], input_shape: Shape, classes: int | 
     if isinstance(input_shape, tuple):
         prefer_channels_last(network, input_shape)
     return network
+
+
+def matched_network(settings: Mapping[str, Any], input_shape: Shape, classes: int | None, *key: int | str) -> nn.Module:
+    """The network as its models are matched and merged: in canonical form, if the settings say so (`form`); else as
+    `new_network`, whose arguments and errors these are."""
+    network = new_network(settings, input_shape, classes, *key)
+    return canonical(network) if is_canonical_form(settings) else network
+
+
+def is_canonical_form(settings: Mapping[str, Any]) -> bool:
+    """Whether models of a network of these settings are brought into canonical form after training.
+
+    Raises:
+        OnebasinError: there is no such form.
+    """
+    form = settings.get(FORM, ORDINARY)
+    if form not in (ORDINARY, CANONICAL):
+        raise OnebasinError(f"network: form: '{form}' is unknown; allowed: {ORDINARY}, {CANONICAL}")
+    return bool(form == CANONICAL)

@@ -17,7 +17,7 @@ from typing import Any
 
 from onebasin.errors import OnebasinError
 
-KINDS = ("data", "network", "objective", "method", "measure", "figure", "effect")
+KINDS = ("data", "network", "canonical", "objective", "method", "measure", "figure", "effect")
 CROSS_ENTROPY = "cross_entropy"  # the objective that goes without saying
 VARIABLE = "ONEBASIN_REGISTRY"  # the user's own files for the processes that a run starts
 

@@ -8,7 +8,7 @@ evaluation and in training mode, so that what is found holds in both.
 
 import logging
 import operator
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -25,8 +25,9 @@ from onebasin.symmetry.spec import Spec
 from onebasin.symmetry.tracing.call import Axes, Call
 from onebasin.symmetry.tracing.constants import alike_everywhere
 from onebasin.symmetry.tracing.declared import Interchangeable, Names, declarations
+from onebasin.symmetry.tracing.grades import lengths, lowered
 from onebasin.symmetry.tracing.graph import arguments_by_name, capture, name_of
-from onebasin.symmetry.tracing.layout import Layout, Units, equate, fix, fixed, free
+from onebasin.symmetry.tracing.layout import Layout, Units, equate, fix, fixed, free, lower
 from onebasin.symmetry.tracing.lookups import Apart, divided, divisions
 from onebasin.symmetry.tracing.nesting import Operation, settle
 from onebasin.symmetry.tracing.operations import rule_of
@@ -57,7 +58,10 @@ def trace(module: nn.Module, example_input: Inputs) -> Spec:
         OnebasinError: the network cannot be captured as a graph, or what is said to be interchangeable cannot be.
     """
     proven: dict[str, list[Names]] = {}
-    for path, names in proposals(module):
+    plain = _traced_if_possible(module, example_input) if (proposed := [*proposals(module)]) else None
+    for path, names in proposed:
+        if plain is not None and _move(plain, module, path, names):
+            continue
         more = {**proven, path: [*proven.get(path, ()), names]}
         try:
             check(module, _traced(module, example_input, more), example_input, generator("interchangeable", path))
@@ -66,7 +70,22 @@ def trace(module: nn.Module, example_input: Inputs) -> Spec:
         else:
             logger.info("%s: %s may change places, as is proven by trial", path, ", ".join(names))
             proven = more
-    return _traced(module, example_input, proven)
+    return plain if plain is not None and not proven else _traced(module, example_input, proven)
+
+
+def _traced_if_possible(module: nn.Module, example_input: Inputs) -> Spec | None:
+    """The symmetries that need no proof; None if the network cannot be captured while nothing is said of it."""
+    try:
+        return _traced(module, example_input, {})
+    except OnebasinError:
+        return None
+
+
+def _move(spec: Spec, module: nn.Module, path: str, names: Names) -> bool:
+    """Whether what is proposed moves already, as the heads of a module do that keeps a matrix for each."""
+    [proposed] = declarations(module.get_submodule(path), {"": [names]})[-1:]
+    prefix = f"{path}." if path else ""
+    return not proposed.modules and all(0 in spec.axes_of(prefix + name) for name in proposed.rows)
 
 
 def _traced(module: nn.Module, example_input: Inputs, interchangeable: Mapping[str, Sequence[Names]]) -> Spec:
@@ -88,29 +107,33 @@ def _state(module: nn.Module, declared: Sequence[Interchangeable]) -> tuple[Stat
     for name, tensor in module.state_dict(keep_vars=True).items():
         if isinstance(tensor, Tensor):
             memory = tensor.data_ptr() or id(tensor)
-            state[name] = layouts.setdefault((memory, tensor.shape, tensor.stride()), _new_axes(tensor.shape))
+            linear = tensor.is_floating_point()
+            state[name] = layouts.setdefault((memory, tensor.shape, tensor.stride()), _new_axes(tensor.shape, linear))
             if not (tensor.is_floating_point() or tensor.is_complex()):
                 _fix_all(state[name], "it holds whole numbers")
     stacked = []
     for one in declared:
         blocks = Units(one.size, within=(), declared=True)
         for name, tensors in one.modules.items():
-            whole = Axes((((blocks,),), *(free(size, within=(blocks,)) for size in state[tensors[0]].shape)))
+            whole = Axes((((blocks,),), *_inside(blocks, state[tensors[0]].shape)))
             stacked.append(Stacked(name, tensors, whole))
             state |= {tensor: Axes(whole[1:]) for tensor in tensors}
         for name in one.rows:
-            shape = state[name].shape[1:]
-            state[name] = Axes((((blocks,),), *(free(size, within=(blocks,)) for size in shape)))
+            state[name] = Axes((((blocks,),), *_inside(blocks, state[name].shape[1:])))
     return state, stacked
 
 
-def _new_axes(shape: torch.Size) -> Axes:
+def _inside(blocks: Units, shape: Iterable[int]) -> Iterator[Layout]:
+    return (free(size, within=(blocks,), linear=True) for size in shape)
+
+
+def _new_axes(shape: torch.Size, linear: bool) -> Axes:
     """Units of a tensor's own; those along the second axis and the third may lie within the places of the first."""
     if not shape:
         return Axes()
-    first = free(shape[0], within=())
+    first = free(shape[0], within=(), linear=linear)
     blocks = tuple(units for block in first for units in block) if len(shape) <= MOST_AXES else ()
-    return Axes((first, *(free(size, within=blocks) for size in shape[1:])))
+    return Axes((first, *(free(size, within=blocks, linear=linear) for size in shape[1:])))
 
 
 def _fix_all(axes: Iterable[Layout], reason: str) -> None:
@@ -128,6 +151,7 @@ def _follow(program: ExportedProgram, state: State, used: dict[int, str]) -> Non
     operations: list[Operation] = []
     dividing, numbers = divisions(program.graph)
     alike = alike_everywhere(program.graph)
+    squared = lengths(program.graph)
     for node in program.graph.nodes:
         for argument in node.all_input_nodes:
             if argument in alike:
@@ -145,7 +169,7 @@ def _follow(program: ExportedProgram, state: State, used: dict[int, str]) -> Non
             elif node.args and isinstance(apart := values.get(node.args[0]), Apart):
                 values[node] = _apply_apart(node, values, apart, numbers)
             else:
-                values[node] = _apply(node, values)
+                values[node] = _apply(node, values, squared.get(node, frozenset()))
             if node not in alike:
                 given = [axes for argument in node.all_input_nodes for axes in _tensors(values[argument])]
                 operations.append((given, _tensors(values[node])))
@@ -205,21 +229,23 @@ def _beginning(node: Node, spec: InputSpec, state: State) -> Axes | None:
     return Axes(fixed(size, reason) for size in tensor.shape) if isinstance(tensor, Tensor) else None
 
 
-def _apply(node: Node, values: Mapping[Node, Any]) -> Any:
+def _apply(node: Node, values: Mapping[Node, Any], squared: frozenset[int]) -> Any:
     """The layouts of what an operation returns."""
     value = node.meta.get("val")
     returned = list(value) if isinstance(value, tuple | list) else [value]
     shapes = [tuple(one.shape) if isinstance(one, Tensor) else None for one in returned]
     if any(isinstance(size, torch.SymInt) for shape in shapes for size in shape or ()):
         raise OnebasinError(f"{_place(node)} returns a tensor whose shape depends on values; use torch.where instead")
-    results = _by_rule(node, values, shapes) or _unknown(node, values, shapes)
+    results = _by_rule(node, values, shapes, squared) or _unknown(node, values, shapes)
     return results if isinstance(value, tuple | list) else results[0]
 
 
 Shapes = list[tuple[int, ...] | None]  # None for what is no tensor
 
 
-def _by_rule(node: Node, values: Mapping[Node, Any], shapes: Shapes) -> list[Axes] | None:
+def _by_rule(
+    node: Node, values: Mapping[Node, Any], shapes: Shapes, squared: frozenset[int] = frozenset()
+) -> list[Axes] | None:
     rule = rule_of(node.target)
     if rule is None or None in shapes:
         return None
@@ -230,7 +256,11 @@ def _by_rule(node: Node, values: Mapping[Node, Any], shapes: Shapes) -> list[Axe
         results = rule(call)
     except NotImplementedError:
         return None
-    return results if [axes.shape for axes in results] == shapes else None
+    if [axes.shape for axes in results] != shapes:
+        return None
+    for layout in lowered(call, results, squared):
+        lower(layout)
+    return results
 
 
 def _unknown(node: Node, values: Mapping[Node, Any], shapes: Shapes) -> list[Axes | None]:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from onebasin.errors import OnebasinError
-from onebasin.symmetry.kinds import nested, permutation
+from onebasin.symmetry.kinds import nested, orthogonal, permutation
 from onebasin.symmetry.spec import Axis, Group, Spec
 
 Parts = Sequence[tuple[Axis, Group, Tensor]]
@@ -92,6 +92,16 @@ KINDS: dict[str, Kind] = {
         nested.is_element,
         nested.NestedSolver,
         moves_units=True,
+    ),
+    "orthogonal": Kind(
+        orthogonal.identity,
+        orthogonal.random,
+        orthogonal.random,
+        orthogonal.act,
+        orthogonal.invert,
+        orthogonal.compose,
+        orthogonal.is_element,
+        orthogonal.OrthogonalSolver,
     ),
 }
 

@@ -11,6 +11,8 @@ made of *parts*, a layout of its own. All these functions keep one claim true, a
 They do it by restricting: sets become one, get parts, or are fixed; nothing is ever freed again. Where two layouts
 cannot be reconciled in this form, what is free in them is fixed. So a symmetry may be missed, but none is made up.
 
+Units are *linear* while every operation on them commutes with orthogonal matrices, too; what has parts is not.
+
 Units may lie *within* others, as the coordinates of heads do: then every one of those, a block, may have a permutation
 of its own for the units inside. What is divided gives such units, and so do the axes of a parameter; `nesting` says
 where that holds in the end.
@@ -35,6 +37,7 @@ class Units:
         within: the sets that they lie within, which have to turn out to be one; none, if all places are permuted
             alike; None, if nothing restricts them yet.
         declared: whether the network says that they may be permuted, whatever it does with them.
+        linear: whether they may not only be permuted, but mapped by any orthogonal matrix (`grades`).
     """
 
     size: int
@@ -44,6 +47,7 @@ class Units:
     parts: "Layout | None" = None
     within: "tuple[Units, ...] | None" = None
     declared: bool = False
+    linear: bool = False
 
 
 Block = tuple[Units, ...]
@@ -52,9 +56,9 @@ Layout = tuple[Block, ...]
 PLACE: Layout = ((),)  # an axis of length one
 
 
-def free(size: int, note: str | None = None, within: tuple[Units, ...] | None = None) -> Layout:
-    """An axis of new units that nothing restricts yet, but that they lie within others."""
-    return _axis(Units(size, note=note, within=within))
+def free(size: int, note: str | None = None, within: tuple[Units, ...] | None = None, linear: bool = False) -> Layout:
+    """An axis of new units that nothing restricts yet, but that they lie within others, and are not `linear`."""
+    return _axis(Units(size, note=note, within=within, linear=linear))
 
 
 def fixed(size: int, reason: str) -> Layout:
@@ -105,6 +109,13 @@ def fix(layout: Layout, reason: str) -> None:
         for units in free_units(block):
             if not units.declared:
                 units.reason = reason
+
+
+def lower(layout: Layout) -> None:
+    """Let nothing more than permutations act on the axis."""
+    for block in resolve(layout):
+        for units in block:
+            units.linear = False
 
 
 def equate(one: Layout, other: Layout, reason: str) -> None:
@@ -175,6 +186,7 @@ def _join(one: Units, other: Units) -> None:
         one.note = one.note or other.note
         one.within = _common(one.within, other.within)
         one.declared |= other.declared
+        one.linear &= other.linear
         other.same = one
 
 
@@ -190,6 +202,7 @@ def _pass_on(whole: Units, layout: Layout) -> None:
         for units in free_units(block):
             units.note = units.note or whole.note
             units.within = _common(units.within, whole.within)
+            units.linear &= whole.linear
 
 
 def product(outer: Layout, inner: Layout, reason: str) -> Layout:

@@ -214,7 +214,8 @@ def _named(
     makers = Counter(_maker(acts, joined)[0] for acts in axes_of.values())
     for units, acts in axes_of.items():
         inner = tuple(own.size for own in families[units])
-        group = Group("", units.size, tuple(acts), "nested" if inner else "permutation", inner)
+        kind = "nested" if inner else "orthogonal" if units.linear else "permutation"
+        group = Group("", units.size, tuple(acts), kind, inner)
         name, first = _maker(acts, joined)
         if makers[name] > 1:
             name += f"[{':, ' * first.axis}{first.offset}:{first.end(group)}]"
