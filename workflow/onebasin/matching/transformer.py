@@ -1,10 +1,10 @@
 """Weight matching of transformers in canonical form as Theus et al. do it (arXiv 2506.22712).
 
 The residual stream is rotated by the Procrustes solution over what is written to it and read from it, every tensor
-divided by the root of its columns; at first by what no other group has a part in (embeddings, positions, the head). Heads
-are assigned by the distances of their products, |QK_g - QK'_h| + |OV_g - OV'_h|, the units of MLPs by the L1 distances of
-their weights, divided by their lengths. As in weight matching every one of N models is matched to the mean of the
-others. `weight_matching` has one objective in the place of these costs, the distance of all weights.
+divided by the root of its columns; at first by what no other group has a part in (embeddings, positions, the head).
+Heads are assigned by the distances of their products, |QK_g - QK'_h| + |OV_g - OV'_h|, the units of MLPs by the L1
+distances of their weights, divided by their lengths. As in weight matching every one of N models is matched to the mean
+of the others. `weight_matching` has one objective in the place of these costs, the distance of all weights.
 """
 
 from collections.abc import Container, Mapping, Sequence

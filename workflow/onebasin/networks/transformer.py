@@ -1,7 +1,7 @@
 """Pre-norm transformers: `vit` for images (Dosovitskiy et al. 2021), `gpt` for tokens (Radford et al. 2019).
 
-x <- x + attention(norm(x)); x <- x + mlp(norm(x)), LayerNorm and GELU; a last norm, and a linear head. They train in this
-form; `onebasin.networks.canonical` has the form in which their residual streams may be rotated.
+x <- x + attention(norm(x)); x <- x + mlp(norm(x)), LayerNorm and GELU; a last norm, and a linear head. They train in
+this form; `onebasin.networks.canonical` has the form in which their residual streams may be rotated.
 """
 
 import torch

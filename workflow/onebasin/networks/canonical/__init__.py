@@ -8,6 +8,7 @@ from torch import nn
 
 from onebasin.errors import OnebasinError
 from onebasin.networks.canonical.module import Canonical, Form
+from onebasin.networks.canonical.weights import Ordinary
 from onebasin.registry import entries, resolve
 
 __all__ = ["Canonical", "Form", "canonical", "is_canonical"]
@@ -25,14 +26,14 @@ def canonical(network: nn.Module) -> Canonical:
     if name is None:
         raise OnebasinError(
             f"{kind.__name__} has no canonical form that is known here; known are those of "
-            f"{', '.join(name.rpartition(':')[2] for name in known)}; leave it ordinary"
+            f"{', '.join(known)}; leave it ordinary"
         )
-    bring: Callable[[Any], Any] = resolve("canonical", name)
+    describe: Callable[[Any], Ordinary] = resolve("canonical", name)
     with torch.no_grad():
-        form, values = bring(network)
+        ordinary = describe(network)
         some = next(network.parameters())
-        result = Canonical(form).to(some.device, some.dtype)
-        result.load_state_dict({key: tensor.to(some.dtype) for key, tensor in values.items()})
+        result = Canonical(ordinary.form).to(some.device, some.dtype)
+        result.load_state_dict({key: tensor.to(some.dtype) for key, tensor in ordinary.values().items()})
     return result.train(network.training)
 
 

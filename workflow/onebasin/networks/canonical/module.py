@@ -1,13 +1,14 @@
 """The canonical form of a pre-norm transformer, in which its symmetries are plain (Theus et al., arXiv 2506.22712).
 
 Norms are divisions by the root mean square without a gain, and attention is kept as products: head h sees QK_h = W_q
-W_k^T in the place of queries and keys, and writes by OV_h = W_v W_o. So what is left of the symmetries inside of heads is
-nothing, and a rotation R of the residual stream takes writers x to x R, readers W to R^T W, QK to R^T QK R, and OV to R^T
-OV R.
+W_k^T in the place of queries and keys, and writes by OV_h = W_v W_o. So what is left of the symmetries inside of heads
+is nothing, and a rotation R of the residual stream takes writers x to x R, readers W to R^T W, QK to R^T QK R, and OV
+to R^T OV R.
 
-A gain is part of the readers behind it (W' = diag(gamma) W), an offset of their biases (b' = b + beta W), the mean that a
-LayerNorm subtracts is taken from the writers (x' = x - mean x). A bias of keys adds the same to all scores of a query,
-which a softmax does not see; one of values goes through the weights of a head, which sum up to 1, into that of the output.
+A gain is part of the readers behind it (W' = diag(gamma) W), an offset of their biases (b' = b + beta W), the mean that
+a LayerNorm subtracts is taken from the writers (x' = x - mean x). A bias of keys adds the same to all scores of a
+query, which a softmax does not see; one of values goes through the weights of a head, which sum up to 1, into that of
+the output.
 """
 
 from collections.abc import Callable
@@ -42,8 +43,7 @@ class Form:
         hidden: units of the MLPs.
         classes: how many logits.
         tells: of what the head reads: `first` position, `mean` of all after the last norm, `normed mean` of all before
-            it, or `all` positions, each for itself.
-        swapped: whether logits of all positions are `[n, classes, positions]`, and not `[n, positions, classes]`.
+            it, or `all` positions, each for itself (logits `[n, classes, positions]`, as torch's losses take them).
         causal: whether a position sees only itself and those before it.
         activation: of the MLPs (`ACTIVATIONS`).
         scale: of the scores of attention, 1 / sqrt(width of a head).
@@ -61,7 +61,6 @@ class Form:
     hidden: int
     classes: int
     tells: str
-    swapped: bool
     causal: bool
     activation: str
     scale: float
@@ -155,9 +154,9 @@ class Canonical(nn.Module):
         self.blocks = nn.ModuleList(Block(form) for _ in range(form.depth))
         self.norm, self.head = Norm(form.eps), nn.Linear(form.width, form.classes)
 
-    def forward(self, inputs: Tensor) -> Tensor:
+    def forward(self, inputs: Tensor) -> Any:
         """The logits."""
-        x = self.embedding(inputs)
+        x: Any = self.embedding(inputs)
         if self.form.stem == "patches":
             x = x.flatten(2).transpose(1, 2)
         x = x + self.positions[: x.shape[1]]
@@ -167,7 +166,7 @@ class Canonical(nn.Module):
             x = block(x)
         return self._told(x)
 
-    def _told(self, x: Tensor) -> Tensor:
+    def _told(self, x: Tensor) -> Any:
         tells = self.form.tells
         if tells == "first":
             return self.head(self.norm(x[:, 0]))
@@ -175,5 +174,4 @@ class Canonical(nn.Module):
             return self.head(self.norm(x).mean(dim=1))
         if tells == "normed mean":
             return self.head(self.norm(x.mean(dim=1)))
-        logits: Any = self.head(self.norm(x))
-        return logits.transpose(1, 2) if self.form.swapped else logits
+        return self.head(self.norm(x)).transpose(1, 2)

@@ -1,58 +1,30 @@
-"""The transformers of this project (`onebasin.networks.transformer`) in canonical form."""
+"""The transformers of this project (`onebasin.networks.transformer`) for canonical form."""
 
-from torch import nn
-
-from onebasin.networks.canonical.module import Form
-from onebasin.networks.canonical.weights import Reading, attention, centred, mlp
-from onebasin.networks.transformer import Block, Patches, Transformer
-from onebasin.parameters import Parameters
+from onebasin.networks.canonical.weights import Layer, Ordinary, affine
+from onebasin.networks.transformer import Block, Patches, Tokens, Transformer
 
 
-def transformer(network: Transformer) -> tuple[Form, Parameters]:
-    """The canonical form of `vit` or `gpt`, and its values in float64."""
-    stem, blocks = network.stem, list(network.blocks)
-    width = network.head.in_features
-    images = isinstance(stem, Patches)
-    values: Parameters = {"positions": centred(stem.positions)}
-    if images:
-        values |= {
-            "embedding.weight": centred(stem.embedding.weight, 0),
-            "first": centred(stem.first + stem.positions[:1]),
-            "positions": centred(stem.positions[1:]) + centred(stem.embedding.bias),
-        }
-    else:
-        values["embedding.weight"] = centred(stem.embedding.weight)
-    for number, block in enumerate(blocks):
-        values |= {f"blocks.{number}.{name}": tensor for name, tensor in _block(block).items()}
-    head = Reading.of(network.head.weight, network.head.bias, network.norm)
-    values |= {"head.weight": head.weight, "head.bias": head.bias}
-    form = Form(
-        stem="patches" if images else "tokens",
-        inputs=stem.embedding.in_channels if images else stem.embedding.num_embeddings,
-        patch=stem.patch if images else 0,
-        positions=len(values["positions"]),
-        first=images,
-        width=width,
-        depth=len(blocks),
+def transformer(network: Transformer) -> Ordinary:
+    """Where `vit` and `gpt` have their weights."""
+    stem, blocks = network.stem, [block for block in network.blocks if isinstance(block, Block)]
+    assert isinstance(stem, Patches | Tokens)
+    patches = isinstance(stem, Patches)
+    embedding = stem.embedding.weight, stem.embedding.bias if isinstance(stem, Patches) else None
+    return Ordinary(
+        embedding=embedding,
+        positions=stem.positions[1:] if patches else stem.positions,
+        first=(stem.first[0, 0] + stem.positions[0]) if isinstance(stem, Patches) else None,
+        layers=[_layer(block) for block in blocks],
+        norm=network.norm,
+        head=affine(network.head),
         heads=blocks[0].attention.heads,
-        hidden=blocks[0].hidden.out_features,
-        classes=network.head.out_features,
-        tells=network.tells,
-        swapped=True,
-        causal=blocks[0].attention.causal,
         activation="gelu",
-        scale=(width // blocks[0].attention.heads) ** -0.5,
-        eps=network.norm.eps,
+        tells=network.tells,
+        causal=blocks[0].attention.causal,
     )
-    return form, values
 
 
-def _block(block: Block) -> Parameters:
+def _layer(block: Block) -> Layer:
     own = block.attention
-
-    def read(layer: nn.Linear, norm: nn.LayerNorm) -> Reading:
-        return Reading.of(layer.weight, layer.bias, norm)
-
-    query, key, value = (read(layer, block.attention_norm) for layer in (own.query, own.key, own.value))
-    products = attention(query, key, value, own.out.weight, own.out.bias, own.heads)
-    return products | mlp(read(block.hidden, block.mlp_norm), block.out.weight, block.out.bias)
+    query, key, value, out = map(affine, (own.query, own.key, own.value, own.out))
+    return Layer(block.attention_norm, query, key, value, out, block.mlp_norm, affine(block.hidden), affine(block.out))

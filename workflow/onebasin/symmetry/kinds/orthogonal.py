@@ -80,7 +80,7 @@ def is_element(stack: Tensor, group: Group) -> bool:
 
 
 def polar(gains: Tensor, old: Tensor) -> Tensor:
-    """The orthogonal matrices nearest to `gains` `[k, n, n]` float64; where these have no rank, nearest to the `old`."""
+    """The orthogonal matrices nearest to `gains` `[k, n, n]` float64; where these have no rank, near the `old` ones."""
     u, s, vh = torch.linalg.svd(gains)
     found = u @ vh
     for k, known in enumerate((s > KNOWN * s[:, :1]).sum(dim=1).tolist()):
