@@ -8,6 +8,7 @@ __all__ = [
     "barrier",
     "check",
     "evaluate",
+    "load_canonical",
     "load_data",
     "load_models",
     "match",

@@ -36,10 +36,12 @@ from onebasin.measures.pairwise import interpolation_curves, pairwise_barriers
 from onebasin.merging import average as merging
 from onebasin.merging.recalibration import Recalibration, keeps_statistics
 from onebasin.models.alike import require_alike
+from onebasin.models.canonical import FACT, canonical_models, network_of_form
 from onebasin.models.checkpoints import ModelFile, read_model_file, stack
 from onebasin.models.objective import objective_named
 from onebasin.models.running import forward
 from onebasin.models.stack import Models, initial
+from onebasin.networks.build import is_canonical_form
 from onebasin.networks.copies import copied
 from onebasin.networks.examples import example_for, type_taken
 from onebasin.networks.named import Network, make_network
@@ -63,6 +65,7 @@ def load_models(
     device: torch.device | str = "cpu",
     input_type: Type | None = None,
     skip: Sequence[str] = (),
+    canonical: bool = False,
 ) -> Models:
     """Models from files, as a stack `[N, ...]` per tensor with the network that gives their function.
 
@@ -77,6 +80,7 @@ def load_models(
             float32, or int64 where the network runs on that alone.
         skip: patterns of names (`head.*`) of tensors that all models take from the first one, as their own are of other
             shapes or for other classes. Searches do not see them; the merged model has the first model's.
+        canonical: bring them into canonical form (`networks.canonical`), in which residual streams may be rotated.
 
     Raises:
         OnebasinError: a file cannot be read or its tensors are not the network's (names, shapes, types) or not finite.
@@ -85,6 +89,8 @@ def load_models(
     if not read:
         raise OnebasinError("no models; give at least one file")
     facts = read[0].facts
+    if network is None and FACT in facts:
+        network, canonical = network_of_form(facts), False
     network = network if network is not None else read[0].network
     if network is None:
         raise OnebasinError(f"{read[0].path}: does not say of which network it is; name the network")
@@ -92,7 +98,23 @@ def load_models(
     if shape is None:
         raise OnebasinError(f"{read[0].path}: does not say for inputs of which shape it is; give it, as in 3,32,32")
     built = make_network(network, shape, classes or facts.get("classes"))
-    return stack(read, built, shape, device, input_type, skip)
+    models = stack(read, built, shape, device, input_type, skip)
+    canonical |= isinstance(network, Mapping) and is_canonical_form(network)
+    return canonical_models(models) if canonical else models
+
+
+def load_canonical(path: str | Path, device: torch.device | str = "cpu") -> nn.Module:
+    """A model in canonical form as a module that runs: what `merge` wrote of canonical models.
+
+    Raises:
+        OnebasinError: the file is missing, damaged, or not of a model in canonical form.
+    """
+    file = read_model_file(path)
+    if FACT not in file.facts:
+        raise OnebasinError(f"{path}: not a model in canonical form; load it into the network that it is of")
+    network = network_of_form(file.facts)
+    network.load_state_dict(dict(file.tensors))
+    return network.to(device).eval()
 
 
 def stack_models(networks: Sequence[nn.Module], input_shape: AnyShape, input_type: Type | None = None) -> Models:

@@ -92,12 +92,14 @@ def open_models(
     skip: Sequence[str] = (),
     judged: bool = True,
     measured: bool = False,
+    canonical: bool = False,
 ) -> Opened:
     """Read the files and the data, and set torch up to compute as the workflow's jobs do.
 
     Args:
         judged: whether the models will be judged by the data's targets, so that these have to fit.
         measured: whether losses are all that is wanted.
+        canonical: whether the models are brought into canonical form.
 
     Raises:
         OnebasinError: a file or the data cannot be read, they do not fit each other, or there are too few models.
@@ -117,7 +119,7 @@ def open_models(
     if found is not None:
         shape, classes = shape or found.input_shape, classes or read[0].facts.get("classes") or found.classes or None
         kind = kind or found.input_type
-    models = api.load_models(read, network, shape, classes, place, kind, skip)
+    models = api.load_models(read, network, shape, classes, place, kind, skip, canonical)
     if found is not None and judged and not models.skipped and found.objective != UNJUDGED:
         api.check_data(models, found)
     elif found is not None:

@@ -90,8 +90,19 @@ def model_files(command: Command) -> Command:
     return click.argument("files", metavar="MODELS...", nargs=-1, required=True, type=FILE)(command)
 
 
+def canonical_option(command: Command) -> Command:
+    """Whether networks are brought into canonical form."""
+    return click.option(
+        "--canonical",
+        is_flag=True,
+        help="Bring pre-norm transformers into canonical form, in which residual streams may be rotated, too; what is "
+        "written is for onebasin.load_canonical.",
+    )(command)
+
+
 def network_options(command: Command) -> Command:
     """What network the models are of; all may be left out for models that the workflow trained."""
+    command = canonical_option(command)
     command = click.option(
         "--classes", type=click.IntRange(min=1), help="Number of logits, where neither files nor data tell it."
     )(command)

@@ -51,16 +51,16 @@ def sharpness_table(measured: pd.DataFrame) -> str:
 def groups_table(spec: Spec) -> str:
     """The permutation groups, and the tensor axes that each moves."""
     rows = [
-        [group.name, group.shape, ", ".join(f"{axis.tensor}[{axis.axis}]" for axis in group.axes)]
+        [group.name, group.shape, group.kind, ", ".join(f"{axis.tensor}[{axis.axis}]" for axis in group.axes)]
         for group in spec.groups
     ]
-    return _columns(rows, ["group", "units", "moves tensor[axis]"])
+    return _columns(rows, ["group", "units", "kind", "moves tensor[axis]"])
 
 
 def short_groups_table(spec: Spec) -> str:
     """The permutation groups, the first `FEW` of them, and how many axes each moves."""
-    rows = [[group.name, group.shape, len(group.axes)] for group in spec.groups[:FEW]]
-    table = _columns(rows, ["group", "units", "axes moved"])
+    rows = [[group.name, group.shape, group.kind, len(group.axes)] for group in spec.groups[:FEW]]
+    table = _columns(rows, ["group", "units", "kind", "axes moved"])
     more = len(spec.groups) - FEW
     return table + (f"\n... and {more} groups more; --verbose lists all, and the tensors" if more > 0 else "")
 

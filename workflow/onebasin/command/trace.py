@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from onebasin.command.options import input_option, output_option, verbose_option
+from onebasin.command.options import canonical_option, input_option, output_option, verbose_option
 from onebasin.command.outputs import check_output
 
 
@@ -13,9 +13,12 @@ from onebasin.command.outputs import check_output
 @click.argument("network", metavar="NETWORK")
 @input_option("Shape of one input", required=True)
 @click.option("--classes", default=10, show_default=True, type=click.IntRange(min=1), help="Number of logits.")
+@canonical_option
 @verbose_option
 @output_option("Write the symmetries as JSON, too.", required=False)
-def command(network: str, inputs: tuple[Any, ...], classes: int, verbose: bool, output: Path | None) -> None:
+def command(
+    network: str, inputs: tuple[Any, ...], classes: int, canonical: bool, verbose: bool, output: Path | None
+) -> None:
     """Follow the graph of NETWORK and list its permutation groups, and why the other axes stay; prove it (`check`).
 
     \b
@@ -28,7 +31,7 @@ def command(network: str, inputs: tuple[Any, ...], classes: int, verbose: bool, 
     from onebasin.command.tracing import Traced
     from onebasin.symmetry.spec import save_spec
 
-    traced = Traced(network, inputs, classes)
+    traced = Traced(network, inputs, classes, canonical)
     spec = traced.spec
     if not spec.groups:
         click.echo("Nothing may be permuted.")

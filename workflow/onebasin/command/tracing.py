@@ -6,6 +6,8 @@ from typing import Any
 
 from onebasin import api
 from onebasin.command.options import read_inputs
+from onebasin.models.canonical import prove_canonical
+from onebasin.networks.canonical import canonical
 from onebasin.networks.named import make_network
 from onebasin.seeding import generator
 from onebasin.symmetry.check import prove
@@ -17,11 +19,14 @@ from onebasin.symmetry.trace import trace
 class Traced:
     """A network and what may be permuted in it."""
 
-    def __init__(self, network: str, inputs: Sequence[Any], classes: int) -> None:
+    def __init__(self, network: str, inputs: Sequence[Any], classes: int, in_canonical_form: bool = False) -> None:
         """The network of that name, for inputs as `--input` has them."""
         shape, kind = read_inputs(inputs)
         self._module = make_network(network, shape, classes)
         self._example = api.example(self._module, shape, kind)
+        if in_canonical_form:
+            prove_canonical(self._module, self._example)
+            self._module = canonical(self._module)
 
     @cached_property
     def spec(self) -> Spec:

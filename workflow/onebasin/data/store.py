@@ -31,6 +31,8 @@ def save_data(path: str | Path, data: Data, **facts: Any) -> None:
         if not isinstance(data.objective, str):
             raise OnebasinError(f"{path}: a file keeps no function; name the objective as package.module:callable")
         facts["objective"] = data.objective
+    if data.entropy_rate is not None:
+        facts["entropy_rate"] = data.entropy_rate
     artifacts.save(path, "data", tensors, classes=data.classes, mean=data.mean, std=data.std, **facts)
 
 
@@ -52,7 +54,8 @@ def load_data(path: str | Path, device: torch.device | str = "cpu", recipe: Mapp
             missing += [f"{name}_{what}" for what, part in ((inputs, taken), (targets, wanted)) if part is None]
     if missing:
         raise OnebasinError(f"{path}: has no {', '.join(sorted(missing))}; {artifacts.REMAKE}")
-    return Data(**splits, classes=facts["classes"], mean=tuple(facts["mean"]), std=tuple(facts["std"])).to(device)
+    values = tuple(facts["mean"]), tuple(facts["std"]), facts.get("entropy_rate")
+    return Data(splits["train"], splits["test"], facts["classes"], splits.get("validation"), *values).to(device)
 
 
 def _inputs(found: Mapping[str, Tensor], name: str) -> Inputs | None:

@@ -44,7 +44,7 @@ def text(
             f"training and a test split; lower data.context or data.test_fraction, or give a longer text"
         )
     samples = tokens[: pieces * (context + 1)].view(pieces, context + 1)
-    return Data(_split(samples[: pieces - held][:train]), _split(samples[pieces - held :][:test]), classes)
+    return Data(pieces_of(samples[: pieces - held][:train]), pieces_of(samples[pieces - held :][:test]), classes)
 
 
 def _tokens(path: Path, vocabulary: str) -> tuple[torch.Tensor, int]:
@@ -62,5 +62,6 @@ def _tokens(path: Path, vocabulary: str) -> tuple[torch.Tensor, int]:
     return torch.tensor([known[character] for character in characters], dtype=torch.int64), len(known)
 
 
-def _split(samples: torch.Tensor) -> Split:
+def pieces_of(samples: torch.Tensor) -> Split:
+    """Inputs and targets `[n, context]` of pieces `[n, context + 1]`."""
     return Split(samples[:, :-1].contiguous(), samples[:, 1:].contiguous())

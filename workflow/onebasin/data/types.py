@@ -118,6 +118,8 @@ class Data:
 
     `mean` and `std` (one value, or one a channel) say what became of a pixel p in [0, 1]: (p - mean) / std. For float32
     images that has happened; for uint8 pixels, 0 to 255, it does in `to`. Other inputs have no use for them.
+
+    `entropy_rate` is the floor of every loss on a language that is known, nats a token; None where nobody knows it.
     """
 
     train: Split
@@ -126,6 +128,7 @@ class Data:
     validation: Split | None = None
     mean: tuple[float, ...] = (0.0,)
     std: tuple[float, ...] = (1.0,)
+    entropy_rate: float | None = None
 
     @property
     def input_shape(self) -> Shape:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from onebasin.merging.recalibration import Recalibration
+from onebasin.models.canonical import form_facts
 from onebasin.models.stack import Models
 from onebasin.parameters import Parameters, mean
 from onebasin.storage import artifacts
@@ -28,4 +29,5 @@ def merge(models: Models, spec: Spec, permutations: Alignment, recalibrate: Reca
 
 def save_merged(path: str | Path, merged: Parameters, models: Models, method: str, trial: int, **facts: Any) -> None:
     """Write a merged model (artifact of kind `merged`), with the models and the method that it is from, and `facts`."""
+    facts |= form_facts(models)
     artifacts.save(path, "merged", merged, method=method, trial=trial, models=models.seeds, **facts)

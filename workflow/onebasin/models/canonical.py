@@ -1,20 +1,49 @@
-"""Models in canonical form: every one of a stack is brought into it, and computes what it computed (`networks.canonical`)."""
+"""Models in canonical form (`networks.canonical`): each of a stack is brought into it, and computes what it did."""
 
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from typing import Any
 
 import torch
 from torch import nn
 
 from onebasin.errors import OnebasinError
-from onebasin.inputs import Inputs, map_inputs
+from onebasin.inputs import Inputs, Type, map_inputs, type_text
 from onebasin.models.running import forward
 from onebasin.models.stack import Models, initial
-from onebasin.networks.canonical import Canonical, canonical
+from onebasin.networks.canonical import Canonical, Form, canonical
 from onebasin.networks.copies import copied
 from onebasin.parameters import Parameters, stacked
 from onebasin.seeding import generator
 
+FLOAT = "float32"  # the type of inputs that goes without saying
 TOLERANCE = 1e-9  # relative, in float64
+FACT = "canonical"  # by which an artifact says that its tensors are of a network in canonical form
+
+
+def form_facts(models: Models) -> dict[str, Any]:
+    """What an artifact of one of these models says so that it can be run; nothing, if the network is ordinary."""
+    if not isinstance(models.network, Canonical):
+        return {}
+    return {FACT: asdict(models.network.form), "input_shape": models.input_shape, **type_facts(models.input_type)}
+
+
+def network_of_form(facts: Mapping[str, Any]) -> Canonical:
+    """The network that an artifact with these facts is of.
+
+    Raises:
+        OnebasinError: it is none in canonical form, or one of a version that has another.
+    """
+    try:
+        return Canonical(Form(**facts[FACT]))
+    except (KeyError, TypeError) as error:
+        raise OnebasinError(f"not a model in canonical form as this version knows it ({error})") from None
+
+
+def type_facts(kind: Type) -> dict[str, Any]:
+    """What an artifact says of its network's inputs: nothing, if they are numbers."""
+    text = type_text(kind)
+    return {} if text == FLOAT else {"input_type": text}
 
 
 def canonical_models(models: Models) -> Models:

@@ -21,8 +21,8 @@ from torch import Tensor, nn
 from torch.nn.utils.prune import BasePruningMethod
 
 from onebasin.errors import OnebasinError
-from onebasin.inputs import Shape, Type, as_shape, as_type, type_text, types_for
-from onebasin.models.canonical import canonical_models
+from onebasin.inputs import Shape, Type, as_shape, as_type, types_for
+from onebasin.models.canonical import FLOAT, canonical_models, form_facts, type_facts
 from onebasin.models.stack import Models, initial
 from onebasin.networks.build import is_canonical_form, new_network
 from onebasin.networks.copies import copied
@@ -37,7 +37,6 @@ logger = logging.getLogger(__name__)
 KINDS = ("model", "merged")  # kinds of artifacts that are parameters of a network
 COUNTER = "num_batches_tracked"  # of BatchNorm; files from before torch 0.4.1 lack it
 PARALLEL = re.compile(r"(^|\.)module\.")  # what DataParallel puts around a part of a network
-FLOAT = "float32"  # the type of inputs that goes without saying
 
 
 @dataclass(frozen=True)
@@ -203,8 +202,7 @@ def save_model(
     """Write one of the models as a checkpoint (artifact of kind `model`); `recipe` says how it came about."""
     own: dict[str, Any] = {"seed": models.seeds[model], "input_shape": models.input_shape, "classes": classes}
     own["recipe"] = recipe
-    if (kind := type_text(models.input_type)) != FLOAT:  # older files say nothing
-        own["input_type"] = kind
+    own |= {**type_facts(models.input_type), **form_facts(models)}
     artifacts.save(path, "model", models[model], **own, **facts)
 
 
