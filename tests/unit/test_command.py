@@ -19,9 +19,11 @@ from networks_for_tests import few_digits, same, spec_of, trained_mlps
 import onebasin
 from onebasin.command import SUBCOMMANDS, main
 from onebasin.data import save_data
+from onebasin.errors import OnebasinError
 from onebasin.models.checkpoints import save_model
 from onebasin.storage import artifacts
 from onebasin.symmetry.spec import load_spec
+from onebasin.training.run import train
 
 NETWORK = ["--network", "mlp:width=24", "--input", "1,8,8", "--classes", "10"]
 
@@ -339,3 +341,28 @@ def test_an_output_that_was_there_is_replaced_only_when_the_new_one_is_whole(fol
     done = CliRunner().invoke(main, ["match", *TWO, "--method", "naive", *OUT])
     assert isinstance(done.exception, ZeroDivisionError)  # a fault of the program keeps its traceback
     assert (folder / "out.safetensors").read_bytes() == before
+
+
+def test_transformers_are_merged_in_canonical_form_where_that_is_asked_for(tmp_path):
+    network = {"name": "vit", "patch": 4, "width": 16, "heads": 2, "hidden": 24}
+    settings = {"optimizer": "adam", "lr": 0.003, "weight_decay": 0.0, "batch": 50, "epochs": 1}
+    data = few_digits()
+    models, _ = train(network, data, settings, range(2), root=0)
+    files = [tmp_path / "0.pt", tmp_path / "1.pt"]
+    for file, own in zip(files, models, strict=True):
+        torch.save(own, file)
+    text = "vit:patch=4,width=16,heads=2,hidden=24"
+    given = ["--network", text, "--input", "1,8,8", "--classes", "10"]
+    ordinary, canonical = tmp_path / "ordinary.safetensors", tmp_path / "canonical.safetensors"
+    run("merge", *files, *given, "-o", ordinary)
+    assert set(onebasin.load_models([ordinary], text, (1, 8, 8), 10)[0]) == set(models[0])
+    run("merge", *files, *given, "--canonical", "-o", canonical)
+    loaded = onebasin.load_canonical(canonical)
+    assert loaded(data.test.inputs[:3]).shape == (3, 10)
+    assert set(onebasin.load_models([canonical])[0]) == set(loaded.state_dict())
+    assert '"stem": "patches"' in "".join(run("info", canonical)[0])
+    with pytest.raises(OnebasinError, match="not a model in canonical form"):
+        onebasin.load_canonical(ordinary)
+    lines = "".join(run("trace", text, "--input", "1,8,8", "--canonical")[0])
+    assert "orthogonal" in lines
+    assert "orthogonal" not in "".join(run("trace", text, "--input", "1,8,8")[0])
