@@ -5,6 +5,7 @@ import logging
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from networks_for_tests import coincide, few_digits, permuted_copies, random_images, stream
@@ -25,6 +26,7 @@ from onebasin.networks.moe import Mixture
 from onebasin.symmetry.apply import act, random_elements
 from onebasin.symmetry.check import check
 from onebasin.symmetry.trace import trace
+from onebasin.tables import collect as tables
 from onebasin.training.balance import imbalance, watching
 from onebasin.training.run import train
 
@@ -392,3 +394,15 @@ def test_the_planted_order_is_the_best_of_all():
     worst = among_all_orders(models, models, spec, group, barrier, orders(4, 24, stream("orders")))
     assert worst["rank"] > 1
     assert worst["remaining"] == 1
+
+
+def test_what_is_measured_is_a_table_of_its_record():
+    settings = {"optimizer": "adam", "lr": 0.003, "weight_decay": 0.0, "batch": 50, "epochs": 1}
+    network = {"name": "moe", "experts": 2, "width": 4}
+    models, _ = train(network, few_digits(), settings, range(2), root=0)
+    spec = trace(models.network, models.example_input)
+    [group] = [group for group in spec.groups if group.inner]
+    told = among_all_orders(models, models, spec, group, lambda one, other: 0.5, orders(2, 120, stream("orders")))
+    row = {"experiment": "e", "method": "naive", "count": 2, "trial": 0, "split": "test", "group": group.name}
+    found = tables.check(pd.DataFrame([{**row, **told, "output_change": 0.0}]), "expert_order")
+    assert (found["group"][0], found["orders"][0], found["rank"][0]) == (group.name, 2, 1)
