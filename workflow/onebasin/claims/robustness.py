@@ -12,6 +12,7 @@ from onebasin.claims.effects import (
     log_ratio,
     mean_by_count,
     mean_effect,
+    of_every_method,
     smallest_count,
     where,
 )
@@ -28,6 +29,12 @@ def _accuracy_drop(tables: Tables, condition: Condition, method: str, count: int
     """The parents' mean accuracy less the merged model's."""
     rows = where(tables["merged"], method=method, count=count, split=condition.options["split"])
     return by_trial(rows, "barrier_accuracy")
+
+
+def _merged_accuracy(tables: Tables, condition: Condition, method: str, count: int) -> pd.Series:
+    """The merged model's accuracy."""
+    rows = where(tables["merged"], method=method, count=count, split=condition.options["split"])
+    return by_trial(rows, "accuracy")
 
 
 def _attacked(tables: Tables, condition: Condition, method: str, count: int, model: str = "merged") -> pd.Series:
@@ -101,6 +108,9 @@ def _norm_detail(tables: Tables, condition: Condition, count: int) -> str:
 _ATTACKED = ("split", "attack", "strength")
 LOSS_DIFFERENCE = Effect(("merged",), ("split", "against"), _loss_difference, _loss_detail)
 ACCURACY_DROP = Effect(("merged",), ("split",), _accuracy_drop, _drop_detail)
+MERGED_ACCURACY = Effect(
+    ("merged",), ("split",), _merged_accuracy, of_every_method("merged", "merged accuracy", _merged_accuracy)
+)
 ROBUSTNESS_CHANGE = Effect(("robustness",), _ATTACKED, _robustness_change, _attack_detail)
 ROBUSTNESS_OVER_RESCALED = Effect(("robustness",), _ATTACKED, _robustness_over_rescaled, _attack_detail)
 NORM_CHANGE = Effect(("norms",), ("split", "norm"), _norm_change, _norm_detail)

@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from onebasin.claims.effects import PARENTS, Condition, effect_named
+from onebasin.claims.effects import METHOD, PARENTS, Condition, effect_named
 from onebasin.errors import OnebasinError
 from onebasin.registry import entries
 
@@ -126,9 +126,11 @@ def _condition(
 def _place(entry: dict[str, Any], key: str, where: str) -> dict[str, Any] | None:
     if key not in entry:
         return None
-    if key == "versus" and "where" not in entry:
-        raise OnebasinError(f"{where}: versus without where; name both places of the study")
     place = entry[key]
+    if key == "versus" and "where" not in entry and not (isinstance(place, dict) and set(place) == {METHOD}):
+        raise OnebasinError(
+            f"{where}: versus without where; name both places of the study (a method alone needs no where)"
+        )
     if not (isinstance(place, dict) and all(isinstance(value, int | float | str) for value in place.values())):
         raise OnebasinError(f"{where}: {key} is {place!r}; write columns of a study and values, such as {{width: 64}}")
     return place

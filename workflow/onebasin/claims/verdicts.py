@@ -138,10 +138,10 @@ def _judge(condition: Condition, tables: Tables, confidence: float) -> tuple[str
 
 def _judge_complete(condition: Condition, tables: Tables, confidence: float) -> tuple[str, Interval, str]:
     effect = effect_named(condition.effect)
-    if condition.place is not None:
-        tables, *others = [at_place(tables, effect.tables, place) for place in condition.places]
-    else:
+    if condition.place is None and condition.versus is None:
         others = []
+    else:
+        tables, *others = [at_place(tables, effect.tables, place) for place in condition.places]
     count = _count(effect, condition, tables)
     confidence = 1 - (1 - confidence) / len(condition.methods)
     values = {method: _complete(effect, condition, tables, method, count) for method in condition.methods}
