@@ -484,7 +484,7 @@ def test_sweep_of_a_convolutional_network(benchmark, monkeypatch, name, make, gr
     )
     size = sum(tensor.numel() for tensor in target.values())
     assert (len(spec.groups), round(size / 1e6, 1)) == (groups, millions)
-    monkeypatch.setattr(weight, "MAX_SWEEPS", 1)
+    monkeypatch.setattr(weight.Matcher, "max_sweeps", 1)
     target_stack, source_stack = ({n: t[None] for n, t in model.items()} for model in (target, source))
 
     def ours():

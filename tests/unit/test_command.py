@@ -100,10 +100,10 @@ def test_the_entry_point_is_the_command():
 
 def test_trace_lists_groups_and_what_stays(folder):
     out, _ = run("trace", "mlp:width=6,depth=1", "--input", "1,2,2", "-o", "symmetries.json")
-    assert out[1].split() == ["1", "6", "3"]
+    assert out[1].split() == ["1", "6", "permutation", "3"]
     assert any(line.split(maxsplit=1) == ["2", "output of the network"] for line in out)
     out, _ = run("trace", "mlp:width=6,depth=1", "--input", "1,2,2", "--verbose")
-    assert out[1].split() == ["1", "6", "1.weight[0],", "1.bias[0],", "3.weight[1]"]
+    assert out[1].split() == ["1", "6", "permutation", "1.weight[0],", "1.bias[0],", "3.weight[1]"]
     assert any("3.bias[0]" in line and "output of the network" in line for line in out)
     assert load_spec("symmetries.json").groups[0].size == 6
 

@@ -175,5 +175,5 @@ def test_a_search_for_permutations_alone_says_so():
 
 
 def test_an_unknown_kind_is_named():
-    with pytest.raises(OnebasinError, match="no kind called 'twisted'; known: permutation, nested, signed"):
+    with pytest.raises(OnebasinError, match="no kind called 'twisted'; known: permutation, nested, orthogonal, signed"):
         identity(spec_of("twisted"))

@@ -234,7 +234,7 @@ def test_weight_matching_ends_where_no_group_of_no_model_can_be_matched_better(p
 def test_no_sweep_takes_a_model_further_from_its_target(pairs, monkeypatch):
     models, target, source = pairs
     spec, count = spec_of(models), len(models) // 2
-    monkeypatch.setattr(weight, "MAX_SWEEPS", 1)
+    monkeypatch.setattr(weight.Matcher, "max_sweeps", 1)
     matcher = matcher_of(models, count, first_sweep="random")
     distances = [squared_distance(target, source)]
     while matcher.match(target, source, range(count)):

@@ -58,10 +58,7 @@ def trace(module: nn.Module, example_input: Inputs) -> Spec:
         OnebasinError: the network cannot be captured as a graph, or what is said to be interchangeable cannot be.
     """
     proven: dict[str, list[Names]] = {}
-    plain = _traced_if_possible(module, example_input) if (proposed := [*proposals(module)]) else None
-    for path, names in proposed:
-        if plain is not None and _move(plain, module, path, names):
-            continue
+    for path, names in proposals(module):
         more = {**proven, path: [*proven.get(path, ()), names]}
         try:
             check(module, _traced(module, example_input, more), example_input, generator("interchangeable", path))
@@ -70,22 +67,7 @@ def trace(module: nn.Module, example_input: Inputs) -> Spec:
         else:
             logger.info("%s: %s may change places, as is proven by trial", path, ", ".join(names))
             proven = more
-    return plain if plain is not None and not proven else _traced(module, example_input, proven)
-
-
-def _traced_if_possible(module: nn.Module, example_input: Inputs) -> Spec | None:
-    """The symmetries that need no proof; None if the network cannot be captured while nothing is said of it."""
-    try:
-        return _traced(module, example_input, {})
-    except OnebasinError:
-        return None
-
-
-def _move(spec: Spec, module: nn.Module, path: str, names: Names) -> bool:
-    """Whether what is proposed moves already, as the heads of a module do that keeps a matrix for each."""
-    [proposed] = declarations(module.get_submodule(path), {"": [names]})[-1:]
-    prefix = f"{path}." if path else ""
-    return not proposed.modules and all(0 in spec.axes_of(prefix + name) for name in proposed.rows)
+    return _traced(module, example_input, proven)
 
 
 def _traced(module: nn.Module, example_input: Inputs, interchangeable: Mapping[str, Sequence[Names]]) -> Spec:

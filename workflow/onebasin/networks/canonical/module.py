@@ -103,6 +103,8 @@ def patterns(queries: Tensor, x: Tensor, qk: Tensor, scale: float, causal: bool)
 class Attention(nn.Module):
     """Attention as products: `qk` `[heads, width, width]`, `qk_bias` `[heads, width]`, `ov` `[heads, width, width]`."""
 
+    interchangeable = "qk", "qk_bias", "ov"  # heads, as the tracer would find by trial
+
     def __init__(self, form: Form) -> None:
         super().__init__()
         heads, width = form.heads, form.width
