@@ -218,13 +218,15 @@ def test_the_straight_through_gradient_of_an_assignment_is_that_of_its_matrix():
 
 def test_mixtures_are_near_half_of_two_and_dirichlet_of_many():
     draws = np.random.default_rng(0)
-    two = np.array([mixture(2, draws) for _ in range(500)])
+    two = np.array([mixture(2, 0.1, draws) for _ in range(500)])
     assert ((two >= 0.4) & (two <= 0.6)).all()
     assert two.std() > 0.04
-    three = np.array([mixture(3, draws) for _ in range(500)])
+    three = np.array([mixture(3, 0.1, draws) for _ in range(500)])
     assert np.allclose(three.sum(axis=1), 1)
     assert np.allclose(three.mean(axis=0), 1 / 3, atol=0.06)
     assert np.median(three.max(axis=1)) > 0.9
+    even = np.array([mixture(3, 100.0, draws) for _ in range(500)])
+    assert even.max() < 0.6
 
 
 def test_alignment_to_the_first_leaves_it_and_keeps_how_the_others_lie():

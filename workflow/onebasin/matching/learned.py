@@ -31,7 +31,6 @@ from onebasin.symmetry.spec import Group, Spec
 
 SCALE = 0.02  # of a permutation's latent matrix at first: at 1 no gradient would ever flip it
 NEAR_HALF = (0.4, 0.6)
-CONCENTRATION = 0.1  # of the Dirichlet distribution
 
 
 def learned(
@@ -41,7 +40,7 @@ def learned(
 
     Args:
         settings: `start`: `matching` (`weight_matching`) or `identity`; `epochs`, `batch`, `lr` of Adam over the latent
-            matrices, `augmentation`.
+            matrices, `augmentation`; `concentration` of the mixtures of three or more.
     """
     start = identity(spec, len(models), models.device)
     if settings["start"] == "matching":
@@ -53,7 +52,7 @@ def learned(
     with own_dropout(generator):
         for _ in track(range(settings["epochs"]), f"learned matching of {len(models)}, epochs", settings["epochs"]):
             for batch in training_batches(data, settings, generator):
-                search.step(batch, mixture(len(models), draws))
+                search.step(batch, mixture(len(models), settings["concentration"], draws))
                 steps += 1
     return Alignment(with_reference(spec, search.elements()), {"steps": steps, **search.work})
 
@@ -64,12 +63,13 @@ def to_first(spec: Spec, elements: Mapping[str, Tensor]) -> Elements:
     return compose(spec, elements, back)
 
 
-def mixture(count: int, draws: np.random.Generator) -> list[float]:
-    """The weights of one step's mixture, which sum up to 1."""
+def mixture(count: int, concentration: float, draws: np.random.Generator) -> list[float]:
+    """The weights of one step's mixture, which sum up to 1: of three or more from a Dirichlet distribution, the lower
+    its concentration, the nearer to a single model."""
     if count == 2:
         weight = float(draws.uniform(*NEAR_HALF))
         return [1 - weight, weight]
-    weights: list[float] = draws.dirichlet([CONCENTRATION] * count).tolist()
+    weights: list[float] = draws.dirichlet([concentration] * count).tolist()
     return weights
 
 
