@@ -26,7 +26,7 @@ def canonical(network: nn.Module) -> Canonical:
     if name is None:
         raise OnebasinError(
             f"{kind.__name__} has no canonical form that is known here; known are those of "
-            f"{', '.join(known)}; leave it ordinary"
+            f"{', '.join(entry['words'] for entry in known.values() if 'words' in entry)}; leave it ordinary"
         )
     describe: Callable[[Any], Ordinary] = resolve("canonical", name)
     with torch.no_grad():
