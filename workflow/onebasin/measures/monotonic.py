@@ -31,9 +31,10 @@ def monotonic(run: Run, settings: Mapping[str, Any]) -> dict[str, pd.DataFrame]:
     if "training" not in recipe:
         raise OnebasinError("measure monotonic: checkpoints do not say where their training began; leave it out")
     weights = np.linspace(0, 1, settings["points"])
-    recalibrate = run.recalibration(repair=False)
+    models = run.as_trained
+    recalibrate = run.recalibration(repair=False, network=models.network)
     paths, readings = [], []
-    for seed, trained in zip(run.models.seeds, run.models, strict=True):
+    for seed, trained in zip(models.seeds, models, strict=True):
         network = untrained(recipe["network"], run.data, recipe["training"], seed, recipe["root"])
         begun = initial(network)
         found = [measure(network, recalibrate(lerp(begun, trained, float(weight))), split) for weight in weights]

@@ -17,7 +17,7 @@ from onebasin.merging.average import aligned_models
 from onebasin.merging.recalibration import Recalibration
 from onebasin.models.checkpoints import load_merged, load_models
 from onebasin.models.stack import Models
-from onebasin.networks.build import matched_network
+from onebasin.networks.build import FORM, is_canonical_form, matched_network
 from onebasin.parameters import Parameters
 from onebasin.seeding import generator
 from onebasin.storage.parts import read_parts
@@ -98,6 +98,15 @@ class Run:
         return load_models(paths, self.recipe["network"], self.device, self.recipe)
 
     @property
+    def as_trained(self) -> Models:
+        """The models of the trial in the form in which they were trained, whatever form they are matched in."""
+        if not is_canonical_form(self.recipe["network"]):
+            return self.models
+        settings = {name: value for name, value in self.recipe["network"].items() if name != FORM}
+        paths = [self.files["models"][seed] for seed in self.seeds[self.trial]]
+        return self.once("as trained", lambda: load_models(paths, settings, self.device, self.recipe))
+
+    @property
     def spec(self) -> Spec:
         """What may be permuted in the network."""
         return self.once("spec", lambda: load_spec(self.files["symmetries"], self.recipe["network"]))
@@ -124,11 +133,15 @@ class Run:
     def _search(self) -> dict[str, Any]:
         return {"method": self.method, "trial": self.trial}
 
-    def recalibration(self, repair: bool = True) -> Recalibration:
-        """What is done to the parameters of a combined model before it is measured; without REPAIR, if not `repair`."""
+    def recalibration(self, repair: bool = True, network: nn.Module | None = None) -> Recalibration:
+        """What is done to the parameters of a combined model before it is measured; without REPAIR, if not `repair`.
+
+        Args:
+            network: what they are of, if not of `network`.
+        """
         settings = self.normalization if repair else {**self.normalization, "method": "recompute"}
-        key = ("recalibration", repair)
-        return self.once(key, lambda: Recalibration(self.network, self.data.train, settings))
+        key = ("recalibration", repair, id(network))
+        return self.once(key, lambda: Recalibration(network or self.network, self.data.train, settings))
 
     def part(self, table: str) -> pd.DataFrame:
         """A table of the measure that this one reads, of the same experiment and trial."""
