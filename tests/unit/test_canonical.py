@@ -12,7 +12,7 @@ from onebasin import seeding
 from onebasin.config.settings import method_settings
 from onebasin.errors import OnebasinError
 from onebasin.machine.vision import torchvision
-from onebasin.matching.learned import Learned, mixture, to_first
+from onebasin.matching.learned import Learned, mixture
 from onebasin.matching.search import run_search
 from onebasin.merging.average import aligned_models
 from onebasin.models.canonical import canonical_models, prove_canonical
@@ -22,7 +22,7 @@ from onebasin.networks.canonical import canonical
 from onebasin.networks.transformer import gpt, vit
 from onebasin.parameters import lerp, stacked
 from onebasin.registry import resolve
-from onebasin.symmetry.apply import act, identity, random_elements
+from onebasin.symmetry.apply import act, identity, random_elements, to_first
 from onebasin.symmetry.check import check
 from onebasin.symmetry.trace import trace
 from onebasin.training.run import train

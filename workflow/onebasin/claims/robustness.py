@@ -27,14 +27,17 @@ def _loss_difference(tables: Tables, condition: Condition, method: str, count: i
 
 def _accuracy_drop(tables: Tables, condition: Condition, method: str, count: int) -> pd.Series:
     """The parents' mean accuracy less the merged model's."""
-    rows = where(tables["merged"], method=method, count=count, split=condition.options["split"])
-    return by_trial(rows, "barrier_accuracy")
+    return _of_merged("barrier_accuracy", tables, condition, method, count)
 
 
 def _merged_accuracy(tables: Tables, condition: Condition, method: str, count: int) -> pd.Series:
     """The merged model's accuracy."""
+    return _of_merged("accuracy", tables, condition, method, count)
+
+
+def _of_merged(column: str, tables: Tables, condition: Condition, method: str, count: int) -> pd.Series:
     rows = where(tables["merged"], method=method, count=count, split=condition.options["split"])
-    return by_trial(rows, "accuracy")
+    return by_trial(rows, column)
 
 
 def _attacked(tables: Tables, condition: Condition, method: str, count: int, model: str = "merged") -> pd.Series:

@@ -140,8 +140,7 @@ def correlations(models: Models, spec: Spec, split: Split, batch: int) -> dict[s
                 f"activations: NaN or infinity in group {name} of model {bad[0]}; look for it in the training images, "
                 f"then in that model"
             )
-    rotated = {group.name for group in spec.groups if group.kind == "orthogonal"}
-    found_of = {place: own.correlations(scaled=place[0] not in rotated) for place, own in moments.items()}
+    found_of = {place: own.correlations(scaled=place[0] not in spec.rotated) for place, own in moments.items()}
     return {group.name: _of_group(group, found_of) for group in spec.groups}
 
 

@@ -149,14 +149,16 @@ class Costs:
         self._costs: dict[str, Tensor] = {}
         self._seen: dict[str, dict[str, Tensor]] = {}  # the neighbours' permutations that the costs are for
 
-    def at_first(
-        self, group: Group, elements: Mapping[str, Tensor], models: Sequence[int], unknown: Container[str]
+    def of(
+        self, group: Group, elements: Mapping[str, Tensor], models: Sequence[int], unknown: Container[str] = ()
     ) -> Tensor:
-        """The same as `of` while the permutations of other groups say nothing yet (`gains`)."""
-        return gains(*self._part(elements, models), group, unknown).neg_()
+        """The costs `[m, n, n]` of `group` for m of the k models, given the present permutations `[k, n]`.
 
-    def of(self, group: Group, elements: Mapping[str, Tensor], models: Sequence[int]) -> Tensor:
-        """The costs `[m, n, n]` of `group` for m of the k models, given the present permutations `[k, n]`."""
+        Args:
+            unknown: groups whose permutations say nothing yet (`gains`); then nothing is remembered.
+        """
+        if unknown:
+            return self._fresh(group, elements, models, unknown)
         if group.name not in self._costs:
             costs = self._fresh(group, elements, models)
             if group.name in self._kept and len(models) == len(elements[group.name]):
@@ -183,8 +185,10 @@ class Costs:
         """`known_axes` of the weights that there are."""
         return known_axes(group, self._spec, self._target, unknown)
 
-    def _fresh(self, group: Group, elements: Mapping[str, Tensor], models: Sequence[int]) -> Tensor:
-        return gains(*self._part(elements, models), group).neg_()
+    def _fresh(
+        self, group: Group, elements: Mapping[str, Tensor], models: Sequence[int], unknown: Container[str] = ()
+    ) -> Tensor:
+        return gains(*self._part(elements, models), group, unknown).neg_()
 
     def _part(
         self, elements: Mapping[str, Tensor], models: Sequence[int]

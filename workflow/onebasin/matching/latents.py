@@ -84,10 +84,15 @@ def own_dropout(generator: torch.Generator) -> AbstractContextManager[None]:
 def gradient_at(network: torch.nn.Module, parameters: Parameters, batch: Split) -> Parameters:
     """The gradient of the batch's mean loss at `parameters`, the network in training mode."""
     here = {name: tensor.detach().requires_grad_() for name, tensor in parameters.items()}
+    gradients = torch.autograd.grad(loss_at(network, here, batch), list(here.values()))
+    return dict(zip(here, gradients, strict=True))
+
+
+def loss_at(network: torch.nn.Module, parameters: Parameters, batch: Split) -> Tensor:
+    """The batch's mean loss at `parameters`, the network in training mode."""
     with refusing_small_batches(len(batch)):
-        outputs = forward(network, here, batch.inputs, training=True)
-    loss = objective_named(batch.objective).loss(outputs, batch.targets)
-    return dict(zip(here, torch.autograd.grad(loss, list(here.values())), strict=True))
+        outputs = forward(network, parameters, batch.inputs, training=True)
+    return objective_named(batch.objective).loss(outputs, batch.targets)
 
 
 def with_reference(spec: Spec, elements: Mapping[str, Tensor]) -> Elements:

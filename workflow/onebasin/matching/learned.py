@@ -15,16 +15,14 @@ import torch
 from torch import Tensor
 from torch.optim.adam import adam
 
-from onebasin.data import Data
-from onebasin.matching.latents import ADAM, own_dropout, training_batches, with_reference
-from onebasin.matching.weight import weight_matching
-from onebasin.models.objective import objective_named
-from onebasin.models.running import forward, refusing_small_batches
+from onebasin.data import Data, Split
+from onebasin.matching.latents import ADAM, loss_at, own_dropout, training_batches, with_reference
+from onebasin.matching.weight import draw_seed, weight_matching
 from onebasin.models.stack import Models
 from onebasin.parameters import combine
 from onebasin.progress import track
 from onebasin.symmetry.alignment import Alignment
-from onebasin.symmetry.apply import Elements, act, compose, identity, invert
+from onebasin.symmetry.apply import Elements, act, identity, to_first
 from onebasin.symmetry.kinds import kind_of
 from onebasin.symmetry.kinds.orthogonal import matrix_of, rotation
 from onebasin.symmetry.spec import Group, Spec
@@ -47,7 +45,7 @@ def learned(
         matching = {"max_rounds": 100, "first_sweep": "signal"}
         start = to_first(spec, weight_matching(models, spec, data, matching, generator).elements)
     search = Learned(models, spec, {name: element[1:] for name, element in start.items()}, settings["lr"])
-    draws = np.random.default_rng(int(torch.randint(2**62, (), generator=generator, device=generator.device)))
+    draws = np.random.default_rng(draw_seed(generator))
     steps = 0
     with own_dropout(generator):
         for _ in track(range(settings["epochs"]), f"learned matching of {len(models)}, epochs", settings["epochs"]):
@@ -55,12 +53,6 @@ def learned(
                 search.step(batch, mixture(len(models), settings["concentration"], draws))
                 steps += 1
     return Alignment(with_reference(spec, search.elements()), {"steps": steps, **search.work})
-
-
-def to_first(spec: Spec, elements: Mapping[str, Tensor]) -> Elements:
-    """The elements of all models after which the first one is as it was, and all others lie to it as before."""
-    back = invert(spec, {name: element[:1].expand_as(element) for name, element in elements.items()})
-    return compose(spec, elements, back)
 
 
 def mixture(count: int, concentration: float, draws: np.random.Generator) -> list[float]:
@@ -85,14 +77,11 @@ class Learned:
         self._solvers = {group.name: kind_of(group).solver(others, group, True, True) for group in spec.groups}
         self._present = {name: element.clone() for name, element in start.items()}
         self._latents = {
-            name: element.clone() if self._rotates(name) else SCALE * matrix_of(element)
+            name: element.clone() if name in self._spec.rotated else SCALE * matrix_of(element)
             for name, element in self._present.items()
         }
         self._means, self._squares = ([torch.zeros_like(own) for own in self._latents.values()] for _ in range(2))
         self._steps = [torch.zeros((), device=models.device) for _ in self._latents]
-
-    def _rotates(self, name: str) -> bool:
-        return not kind_of(self._groups[name]).moves_units
 
     @property
     def work(self) -> dict[str, int]:
@@ -104,11 +93,11 @@ class Learned:
         """The present elements `[N - 1, ...]` of every group."""
         with torch.no_grad():
             return {
-                name: rotation(latent) if self._rotates(name) else self._assigned(self._groups[name], latent)
+                name: rotation(latent) if name in self._spec.rotated else self._assigned(self._groups[name], latent)
                 for name, latent in self._latents.items()
             }
 
-    def step(self, batch: Any, weights: list[float]) -> None:
+    def step(self, batch: Split, weights: list[float]) -> None:
         """One step of Adam down the loss of a batch at the mixture of these weights."""
         loss, latents = self.loss(batch, weights)
         # the fused kernel reads both as flat memory
@@ -116,7 +105,7 @@ class Learned:
         parameters = list(self._latents.values())
         adam(parameters, gradients, self._means, self._squares, [], self._steps, fused=True, lr=self._lr, **ADAM)
 
-    def loss(self, batch: Any, weights: list[float]) -> tuple[Tensor, Elements]:
+    def loss(self, batch: Split, weights: list[float]) -> tuple[Tensor, Elements]:
         """The loss at the mixture, and the latent matrices as leaves of its graph."""
         latents = {name: latent.detach().requires_grad_() for name, latent in self._latents.items()}
         matrices = {name: self._matrices(name, latent) for name, latent in latents.items()}
@@ -126,12 +115,10 @@ class Learned:
             for k, own in enumerate(others)
         ]
         mixed = combine(zip(weights, [first, *mapped], strict=True))
-        with refusing_small_batches(len(batch)):
-            outputs = forward(self._models.network, mixed, batch.inputs, training=True)
-        return objective_named(batch.objective).loss(outputs, batch.targets), latents
+        return loss_at(self._models.network, mixed, batch), latents
 
     def _matrices(self, name: str, latent: Tensor) -> Tensor:
-        if self._rotates(name):
+        if name in self._spec.rotated:
             return rotation(latent)
         hard = matrix_of(self._assigned(self._groups[name], latent.detach())).to(latent.dtype)
         return hard + latent - latent.detach()

@@ -139,10 +139,8 @@ def _with_units(group: Group, costs: np.ndarray, order: np.ndarray) -> np.ndarra
     from onebasin.symmetry.inner import InnerProblems
 
     inside = []
-    for family, units in enumerate(group.inner, start=1):
-        shape = (group.size, group.size, units)
-        span = group.span(family)
-        problems = InnerProblems(costs[span, span], np.zeros(shape), np.full(shape, -1))
+    for family in range(1, len(group.inner) + 1):
+        problems = InnerProblems.cold(costs, group, family)
         problems.solve(np.arange(group.size), order, torch.get_num_threads())
         inside.append(torch.from_numpy(problems.columns(order)))
     return joint(group, torch.from_numpy(order), inside).numpy()

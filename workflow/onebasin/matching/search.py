@@ -50,7 +50,7 @@ def _searched(
     search: Search, models: Models, spec: Spec, data: Data | None, settings: Mapping[str, Any], draws: Any
 ) -> Alignment:
     """What the search finds; without `rotations`, if the settings say so, permutations where more might act."""
-    rotated = {group.name for group in spec.groups if group.kind == "orthogonal"}
+    rotated = spec.rotated
     if settings.get("rotations", True) or not rotated:
         return search(models, spec, data, settings, draws)
     groups = [replace(g, kind="permutation") if g.name in rotated else g for g in spec.groups]

@@ -10,7 +10,6 @@ of the others. `weight_matching` has one objective in the place of these costs, 
 from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -42,18 +41,16 @@ def transformer_matching(
 class TransformerMatcher(Matcher):
     """A `Matcher` with a cost of its own for every kind of group."""
 
-    def best(
+    def costs_of(
         self,
         group: Group,
         gathered: Costs,
         present: Mapping[str, Tensor],
-        models: np.ndarray,
         rows: Sequence[int],
         unknown: Container[str],
-    ) -> tuple[Tensor, np.ndarray]:
-        """As `Matcher.best`, by these costs."""
-        costs = torch.cat([self._costs(group, gathered, present, row, unknown) for row in rows])
-        return self._solvers[group.name].best(costs, models.tolist(), present[group.name][torch.tensor(rows)])
+    ) -> Tensor:
+        """As `Matcher.costs_of`, by these."""
+        return torch.cat([self._costs(group, gathered, present, row, unknown) for row in rows])
 
     def _costs(
         self, group: Group, gathered: Costs, present: Mapping[str, Tensor], row: int, unknown: Container[str]

@@ -78,7 +78,7 @@ class Matcher:
             models: which of the N models these are.
         """
         target, source = (self.spec.join(stack, leading=1) for stack in (target, source))
-        seed = _draw_seed(self._generator)  # one a call: what a model gets does not depend on how long others take
+        seed = draw_seed(self._generator)  # one a call: what a model gets does not depend on how long others take
         on_cpu = next(iter(target.values())).device.type == "cpu"
         at_once = min(len(models), torch.get_num_threads()) if on_cpu else len(models)
         if self._kept is None:
@@ -176,8 +176,19 @@ class Matcher:
             present: the present elements of all of them.
             unknown: groups whose elements say nothing yet.
         """
-        costs = gathered.at_first(group, present, rows, unknown) if unknown else gathered.of(group, present, rows)
+        costs = self.costs_of(group, gathered, present, rows, unknown)
         return self._solvers[group.name].best(costs, models.tolist(), present[group.name][torch.tensor(rows)])
+
+    def costs_of(
+        self,
+        group: Group,
+        gathered: Costs,
+        present: Mapping[str, Tensor],
+        rows: Sequence[int],
+        unknown: Container[str],
+    ) -> Tensor:
+        """What the elements of one group cost the models `rows`, as solvers take it; arguments as of `best`."""
+        return gathered.of(group, present, rows, unknown)
 
     def _agrees_more(
         self, group: Group, gathered: Costs, present: Mapping[str, Tensor], todo: np.ndarray, new: Tensor
@@ -231,5 +242,6 @@ def _match_to_others(model: int, models: Models, permuted: Parameters, matcher: 
     return changed
 
 
-def _draw_seed(generator: torch.Generator) -> int:
+def draw_seed(generator: torch.Generator) -> int:
+    """A seed for a stream of its own."""
     return int(torch.randint(2**62, (), generator=generator, device=generator.device))

@@ -18,10 +18,11 @@ from onebasin.measures.run import Run
 from onebasin.merging.average import aligned_models
 from onebasin.merging.recalibration import Recalibration
 from onebasin.models.stack import Models
+from onebasin.parameters import one
 from onebasin.registry import resolve
 from onebasin.seeding import generator
 from onebasin.symmetry.alignment import Alignment
-from onebasin.symmetry.apply import Elements, compose, invert
+from onebasin.symmetry.apply import Elements, to_first
 from onebasin.symmetry.spec import Spec
 
 
@@ -54,7 +55,7 @@ def anchored_barriers(
 
 def in_order_of_first(spec: Spec, alignment: Alignment) -> Elements:
     """The elements of the second of two models that fit the first as it is."""
-    return compose(spec, alignment.of(1), invert(spec, alignment.of(0)))
+    return one(to_first(spec, alignment.elements), 1)
 
 
 def without_anchor(barriers: pd.DataFrame, anchor: int | str) -> pd.DataFrame:

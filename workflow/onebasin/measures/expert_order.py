@@ -54,9 +54,8 @@ def units_by_pair(models: Models, spec: Spec, group: Group) -> list[np.ndarray]:
     costs = to_host(gains(one, other, spec, identity(spec, 1, models.device), group)[0].neg()).numpy()
     places, blocks = (index.flatten() for index in np.indices((group.size, group.size)))
     found = []
-    for family, units in enumerate(group.inner, start=1):
-        shape, span = (group.size, group.size, units), group.span(family)
-        problems = InnerProblems(costs[span, span], np.zeros(shape), np.full(shape, -1))
+    for family in range(1, len(group.inner) + 1):
+        problems = InnerProblems.cold(costs, group, family)
         problems.solve(places, blocks, torch.get_num_threads())
         found.append(problems.solved)
     return found

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from onebasin.measures.merged import evaluate_merged, predict
-from onebasin.measures.run import Run, by_count
+from onebasin.measures.run import Run
+
+COLUMNS = ["method", "count", "split", "accuracy", "parents_accuracy"]
 
 
 def perplexity(run: Run, settings: Mapping[str, Any]) -> dict[str, pd.DataFrame]:
@@ -17,14 +18,8 @@ def perplexity(run: Run, settings: Mapping[str, Any]) -> dict[str, pd.DataFrame]
     `floor` is exp of the data's entropy rate: what a model that knows all would have in the long run. NaN where nobody
     knows it, as of a text that somebody wrote.
     """
-    predictions = run.once("predictions", lambda: predict(run.models, run.data))
-    rate = run.data.entropy_rate
-
-    def measured(count: int) -> dict[str, pd.DataFrame]:
-        found = evaluate_merged(run.parents(count), run.merged(count), run.data, predictions)
-        table = found[["split", "accuracy", "parents_accuracy"]].copy()
-        for name in ("", "parents_", "ensemble_"):
-            table[f"{name}perplexity"] = np.exp(found[f"{name}loss"])
-        return {"perplexity": table.assign(floor=math.nan if rate is None else math.exp(rate))}
-
-    return by_count(run, measured)
+    merged, rate = run.part("merged"), run.data.entropy_rate
+    table = merged[COLUMNS].copy()
+    for name in ("", "parents_", "ensemble_"):
+        table[f"{name}perplexity"] = np.exp(merged[f"{name}loss"])
+    return {"perplexity": table.assign(floor=math.nan if rate is None else math.exp(rate))}

@@ -15,6 +15,7 @@ from onebasin.networks.canonical import Canonical, Form, canonical
 from onebasin.networks.copies import copied
 from onebasin.parameters import Parameters, stacked
 from onebasin.seeding import generator
+from onebasin.symmetry.check import random_input
 
 FLOAT = "float32"  # the type of inputs that goes without saying
 TOLERANCE = 1e-9  # relative, in float64
@@ -79,14 +80,7 @@ def prove_canonical(network: nn.Module, example: Inputs) -> float:
         OnebasinError: it is above `TOLERANCE`.
     """
     draws = generator("canonical")
-    inputs = map_inputs(
-        lambda own: (
-            torch.randn(own.shape, dtype=torch.float64, generator=draws).to(own.device)
-            if own.is_floating_point()
-            else own
-        ),
-        example,
-    )
+    inputs = map_inputs(lambda own: random_input(own, draws), example)
     one = copied(network).double().eval()
     other = canonical(one)
     before, after = forward(one, initial(one), inputs), forward(other, initial(other), inputs)

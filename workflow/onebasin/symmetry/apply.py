@@ -80,5 +80,11 @@ def compose(spec: Spec, first: Mapping[str, Tensor], then: Mapping[str, Tensor])
     return {g.name: kind_of(g).compose(first[g.name], then[g.name]) for g in spec.groups}
 
 
+def to_first(spec: Spec, elements: Mapping[str, Tensor]) -> Elements:
+    """The elements of a stack after which the first model is as it was, and all others lie to it as before."""
+    back = invert(spec, {name: element[:1].expand_as(element) for name, element in elements.items()})
+    return compose(spec, elements, back)
+
+
 def _each(spec: Spec, make: Callable[[Kind, Group], Tensor]) -> Elements:
     return {group.name: make(kind_of(group), group) for group in spec.groups}

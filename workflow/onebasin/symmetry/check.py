@@ -79,7 +79,7 @@ def _prove(
 ) -> Proof:
     network = copy_sharing_tensors(module, training=False)
     state = {name: _in(kind, tensor) for name, tensor in _noisy_state(module, generator).items()}
-    inputs = map_inputs(lambda example: _in(kind, _random_input(example, generator)), example_input)
+    inputs = map_inputs(lambda example: _in(kind, random_input(example, generator)), example_input)
     place = remembered(module, state, lambda copied, parameters: _outputs(copied, parameters, inputs, kind))
     if place is not None:
         raise OnebasinError(
@@ -183,7 +183,7 @@ def _random(like: Tensor, generator: torch.Generator) -> Tensor:
     return numbers.to(like.device)
 
 
-def _random_input(example: Tensor, generator: torch.Generator) -> Tensor:
+def random_input(example: Tensor, generator: torch.Generator) -> Tensor:
     """Like the example: numbers if it holds any, else a random choice among its values, all of which are allowed."""
     if example.is_floating_point():
         return _random(example, generator)

@@ -7,6 +7,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from onebasin.symmetry.assignment import Duals, solve
+from onebasin.symmetry.spec import Group
 
 POOLED_WORK = 2**21  # costs; a round over fewer takes less time than handing it to other threads
 
@@ -45,6 +46,12 @@ class InnerProblems:
         self._rows = [costs[b * units : (b + 1) * units] for b in range(blocks)]
         self._prices, self._columns = prices, previous
         self.row_scans = 0
+
+    @classmethod
+    def cold(cls, costs: NDArray, group: Group, family: int) -> "InnerProblems":
+        """Those of a family of a group whose units all have the costs `[n, n]`, starting from nothing."""
+        span, shape = group.span(family), (group.size, group.size, group.inner[family - 1])
+        return cls(costs[span, span], np.zeros(shape), np.full(shape, -1))
 
     def bounds(self, threads: int) -> NDArray[np.float64]:
         """What the cost of each problem is at least `[n, n]`, by duals that row and column reduction find.

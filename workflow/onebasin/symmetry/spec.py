@@ -194,6 +194,11 @@ class Spec:
         """The permuted axes of a tensor, and who acts on their parts."""
         return self._axes.get(tensor, {})
 
+    @property
+    def rotated(self) -> set[str]:
+        """The names of the groups that orthogonal matrices act on."""
+        return {group.name for group in self.groups if group.kind == "orthogonal"}
+
     def without(self, tensors: Collection[str]) -> "Spec":
         """The groups as far as they act on other tensors than these, those that act on nothing else left out."""
         parts = {one.name for one in self.joined if any(name in tensors for name in one.tensors)}

@@ -168,7 +168,7 @@ def _softmax(call: Call) -> list[Axes]:
 # Reductions, and what goes along an axis
 
 
-def _dimensions(call: Call, name: str = "dim") -> list[int]:
+def dimensions(call: Call, name: str = "dim") -> list[int]:
     """The axes that the argument names, counted from the front; all if it names none."""
     axes = len(call.tensors[0])
     given = call.arguments.get(name)
@@ -184,7 +184,7 @@ def _reduction(call: Call) -> list[Axes]:
 
 
 def _reduced(call: Call, axes: Axes) -> Axes:
-    dropped = _dimensions(call)
+    dropped = dimensions(call)
     kept = PLACE if call.arguments.get("keepdim") else None
     layouts = [kept if axis in dropped else layout for axis, layout in enumerate(axes)]
     return Axes(layout for layout in layouts if layout is not None)
@@ -193,19 +193,19 @@ def _reduced(call: Call, axes: Axes) -> Axes:
 @_rule("argmax", "argmin", "max.dim", "min.dim", "median.dim", "nanmedian.dim", "mode", "kthvalue")
 def _position(call: Call) -> list[Axes]:
     """A reduction whose result tells a place by its number."""
-    call.fix(call.tensors[0][axis] for axis in _dimensions(call))
+    call.fix(call.tensors[0][axis] for axis in dimensions(call))
     return _reduction(call)
 
 
 @_rule("cumsum", "cumprod", "logcumsumexp", "cummax", "cummin", "sort", "topk")
 def _ordered(call: Call) -> list[Axes]:
     """Something that goes along an axis from its first place to its last, or orders it."""
-    return _along(call, _dimensions(call))
+    return _along(call, dimensions(call))
 
 
 @_rule("flip", "roll")
 def _moved(call: Call) -> list[Axes]:
-    return _along(call, _dimensions(call, "dims"))
+    return _along(call, dimensions(call, "dims"))
 
 
 def _along(call: Call, chosen: Sequence[int]) -> list[Axes]:

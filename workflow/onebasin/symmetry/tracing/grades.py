@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 from torch.fx import Graph, Node
 
+from onebasin.symmetry.tracing.arithmetic import dimensions
 from onebasin.symmetry.tracing.call import Axes, Call
 from onebasin.symmetry.tracing.graph import name_of
 from onebasin.symmetry.tracing.layout import Layout, length
@@ -100,10 +101,7 @@ def _scaled(call: Call) -> Iterable[Layout]:
 
 
 def _reduced(call: Call) -> Iterable[Layout]:
-    axes, given = call.tensors[0], call.arguments.get("dim")
-    chosen = [given] if isinstance(given, int) else given
-    dropped = {axis % len(axes) for axis in chosen} if chosen and len(axes) else range(len(axes))
-    return [axes[axis] for axis in dropped]
+    return [call.tensors[0][axis] for axis in dimensions(call)]
 
 
 def _linear(call: Call) -> Iterable[Layout]:
