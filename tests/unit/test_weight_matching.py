@@ -348,14 +348,14 @@ def test_a_group_is_solved_again_only_after_a_neighbour_changed(pairs, monkeypat
     models, target, source = pairs
     last_seen, solved_again = {}, 0
 
-    def recorded(costs, group, indices, asked):
+    def recorded(costs, group, indices, asked, *unknown):
         nonlocal solved_again
         around = {name: indices[name].clone() for name in spec_of(models).neighbours(group)}
         if group.name in last_seen:
             solved_again += 1
             assert not same(around, last_seen[group.name])
         last_seen[group.name] = around
-        return of(costs, group, indices, asked)
+        return of(costs, group, indices, asked, *unknown)
 
     of = weight.Costs.of
     monkeypatch.setattr(weight.Costs, "of", recorded)
