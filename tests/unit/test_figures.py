@@ -353,6 +353,19 @@ def test_no_text_is_smaller_than_seven_points_and_the_figure_fills_the_page(draw
         assert not any(box.overlaps(axes.get_window_extent()) for axes in panels_of(figure))
 
 
+@pytest.mark.parametrize("number", range(2, 15))
+def test_a_legend_fits_the_page_whatever_its_labels(number):
+    labels = ["learned", "permutation matching", "naive", "transformer matching", "learned from identity"]
+    with mpl.rc_context(style.RC):
+        figure = mpl.figure.Figure(figsize=(6.75, 2), layout="constrained")
+        figure.subplots()
+        style.legend_above(figure, [mpl.lines.Line2D([], [], label=labels[i % len(labels)]) for i in range(number)])
+        figure.draw_without_rendering()
+    box = figure.legends[0].get_window_extent()
+    assert box.x0 >= 0
+    assert box.x1 <= figure.bbox.x1
+
+
 def test_the_same_tables_give_the_same_bytes(tables, drawn, name, tmp_path):
     again = draw(name, tables)
     for suffix in ("pdf", "png"):

@@ -383,10 +383,16 @@ def _method_handle(name: str, line: bool) -> Artist:
 
 def legend_above(figure: Figure, handles: Sequence[Artist], **settings: Any) -> None:
     """One legend for the whole figure, above the panels, where it covers nothing; in rows that fit its width."""
-    letters = 0.55  # a letter's mean width in the unit of legend sizes, the font size
-    needed_width = sum(letters * len(str(handle.get_label())) + 4.3 for handle in handles)
-    rows = math.ceil(needed_width * RC["legend.fontsize"] / (72 * WIDTH))
-    figure.legend(handles=list(handles), loc="outside upper center", ncols=math.ceil(len(handles) / rows), **settings)
+    room = 72 * WIDTH / RC["legend.fontsize"]  # in the unit of legend sizes, the font size
+    widths = np.array(
+        [0.55 * len(str(handle.get_label())) + 4.3 for handle in handles]
+    )  # letters of mean width
+
+    def needed(columns: int) -> float:
+        return sum(column.max() for column in np.array_split(widths, columns))  # as the legend splits them
+
+    columns = next((number for number in range(len(handles), 1, -1) if needed(number) <= room), 1)
+    figure.legend(handles=list(handles), loc="outside upper center", ncols=columns, **settings)
 
 
 def count_axis(axes: Axes, counts: Iterable[int]) -> None:
