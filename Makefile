@@ -24,7 +24,8 @@ results: install
 	$(BIN)/snakemake --configfile $(CONFIG) --report results/report.html --quiet all
 	@echo "Done. Read results/report.html, or results/claims.md and results/*/tables/*.md."
 
-papers: CONFIG := $(addprefix config/,config.yaml llfc.yaml asymmetric.yaml width.yaml hierarchical.yaml moe.yaml)
+papers: CONFIG := $(addprefix config/,config.yaml llfc.yaml asymmetric.yaml width.yaml hierarchical.yaml moe.yaml \
+  transformers.yaml)
 papers: results
 
 install: .venv/installed
