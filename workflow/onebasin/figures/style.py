@@ -384,9 +384,7 @@ def _method_handle(name: str, line: bool) -> Artist:
 def legend_above(figure: Figure, handles: Sequence[Artist], **settings: Any) -> None:
     """One legend for the whole figure, above the panels, where it covers nothing; in rows that fit its width."""
     room = 72 * WIDTH / RC["legend.fontsize"]  # in the unit of legend sizes, the font size
-    widths = np.array(
-        [0.55 * len(str(handle.get_label())) + 4.3 for handle in handles]
-    )  # letters of mean width
+    widths = np.array([0.55 * len(str(handle.get_label())) + 4.3 for handle in handles])  # letters of mean width
 
     def needed(columns: int) -> float:
         return sum(column.max() for column in np.array_split(widths, columns))  # as the legend splits them
