@@ -389,7 +389,9 @@ def legend_above(figure: Figure, handles: Sequence[Artist], **settings: Any) -> 
     def needed(columns: int) -> float:
         return sum(column.max() for column in np.array_split(widths, columns))  # as the legend splits them
 
-    columns = next((number for number in range(len(handles), 1, -1) if needed(number) <= room), 1)
+    most = next((number for number in range(len(handles), 1, -1) if needed(number) <= room), 1)
+    rows = math.ceil(len(handles) / most)
+    columns = math.ceil(len(handles) / rows)  # rows alike
     figure.legend(handles=list(handles), loc="outside upper center", ncols=columns, **settings)
 
 
