@@ -389,9 +389,8 @@ def legend_above(figure: Figure, handles: Sequence[Artist], **settings: Any) -> 
     def needed(columns: int) -> float:
         return sum(column.max() for column in np.array_split(widths, columns))  # as the legend splits them
 
-    most = next((number for number in range(len(handles), 1, -1) if needed(number) <= room), 1)
-    rows = math.ceil(len(handles) / most)
-    columns = math.ceil(len(handles) / rows)  # rows alike
+    alike = (math.ceil(len(handles) / rows) for rows in range(1, len(handles) + 1))  # as few rows as fit, of one length
+    columns = next((number for number in alike if needed(number) <= room), 1)
     figure.legend(handles=list(handles), loc="outside upper center", ncols=columns, **settings)
 
 

@@ -194,7 +194,7 @@ class Spec:
         """The permuted axes of a tensor, and who acts on their parts."""
         return self._axes.get(tensor, {})
 
-    @property
+    @cached_property
     def rotated(self) -> set[str]:
         """The names of the groups that orthogonal matrices act on."""
         return {group.name for group in self.groups if group.kind == "orthogonal"}
