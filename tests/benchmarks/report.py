@@ -22,6 +22,12 @@ from onebasin.machine.matmul import add_product
 from onebasin.storage.files import write_text
 
 COLUMNS = ["title", "ratio", "ours", "textbook", "unit", "inputs", "against", "value", "device", "threads"]
+GROWTH = {
+    "N": "number of models $N$ (width 256)",
+    "width": "width of the hidden layers in units ($N$ = 3)",
+    "width, ordinary ViT": "width of a ViT, nested groups ($N$ = 3)",
+    "width, canonical ViT": "width of a canonical ViT, orthogonal groups ($N$ = 3)",
+}
 LOOKS = {"ours": ("#7a0f3c", "o", "-"), "textbook": ("#808080", "s", "--")}
 
 
@@ -107,9 +113,10 @@ def time_of_a_step(facts: dict[str, Any], rate: float) -> str:
 def scaling(growth: pd.DataFrame, device: str):
     """Seconds a step against the number of models and against the width, on logarithmic axes with fitted slopes."""
     with paper_settings():
-        figure, panels = new_figure(1, 2, height=2.6)
-        labels = {"N": "number of models $N$ (width 256)", "width": "width of the hidden layers in units ($N$ = 3)"}
-        for axes, (against, label) in zip(panels, labels.items(), strict=True):
+        drawn = {against: label for against, label in GROWTH.items() if against in set(growth["against"])}
+        rows = -(-len(drawn) // 2)
+        figure, panels = new_figure(rows, 2, height=2.6 * rows)
+        for axes, (against, label) in zip(panels, drawn.items(), strict=True):
             panel = growth[growth["against"] == against].sort_values("value")
             for version, (colour, marker, dashes) in LOOKS.items():
                 line = panel[panel[version].notna()]

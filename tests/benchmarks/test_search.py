@@ -32,6 +32,7 @@ from scipy.optimize import linear_sum_assignment
 from torch.utils.flop_counter import FlopCounterMode
 
 from onebasin.data import Data, Split, digits
+from onebasin.machine.jobs import prepare_torch
 from onebasin.matching import ste_mm as ste_mm_module
 from onebasin.matching import weight
 from onebasin.matching.cost import Costs
@@ -39,6 +40,7 @@ from onebasin.matching.latents import Latents
 from onebasin.matching.ste_mm import ste_mm
 from onebasin.matching.weight import Matcher, weight_matching
 from onebasin.merging.average import aligned_models
+from onebasin.models.canonical import canonical_models
 from onebasin.models.stack import Models
 from onebasin.networks.build import new_network
 from onebasin.parameters import mean
@@ -55,7 +57,7 @@ from onebasin.training.run import train
 THREADS = int(os.environ.get("THREADS", "2"))
 STE_MM = {"epochs": 1, "batch": 256, "lr": 0.001, "weights": "random", "first_sweep": "signal", "warm_start": True}
 WEIGHT_MATCHING = {"max_rounds": 100, "first_sweep": "random"}
-TRAINED = {128: (3, 10), 256: (16, 6), 512: (5, 6), 1024: (5, 3), 2048: (3, 2)}  # width: models, epochs
+TRAINED = {128: (3, 10), 256: (32, 6), 512: (10, 6), 1024: (5, 3), 2048: (3, 2), 4096: (3, 1)}  # width: models, epochs
 COUNT, WIDTH = 5, 512  # of (b) and (c)
 FIRST, STEPS = 3, 20  # the steps that are left out, as the first matching is no typical one, and those that are timed
 WATCHED = [
@@ -73,9 +75,11 @@ on_devices = pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", mark
 
 @pytest.fixture(autouse=True, scope="module")
 def _threads():
-    before = torch.get_num_threads()
-    torch.set_num_threads(THREADS)
+    before, filled = torch.get_num_threads(), torch.utils.deterministic.fill_uninitialized_memory
+    prepare_torch(THREADS, "cpu", "warn")  # as every job of the workflow does
     yield
+    torch.utils.deterministic.fill_uninitialized_memory = filled
+    torch.set_deterministic_debug_mode("default")
     torch.set_num_threads(before)
 
 
@@ -188,15 +192,15 @@ def recorded(width: int, count: int, steps: int, keep: int) -> list[tuple[np.nda
     """The last problems of STE-MM's first steps: costs `[n, n]`, duals to start from, permutation."""
     problems = []
 
-    def recording(costs, start=None, previous=None, **options):
-        for k in range(len(costs)):
-            duals = Duals(start.rows[k : k + 1].copy(), start.columns[k : k + 1].copy())
-            problems.append((costs[k].copy(), duals, previous[k : k + 1].copy()))
+    def recording(costs, prices, old, warm_start):
+        duals = Duals(np.zeros((1, len(costs))), prices[None].copy())
+        problems.append((costs.copy(), duals, old[None].copy()))
         del problems[:-keep]
-        return solve(costs, start, previous, **options)
+        return improve(costs, prices, old, warm_start)
 
+    improve = assignment.improve
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(assignment, "solve", recording)
+        patch.setattr(assignment, "improve", recording)
         our_steps(*models_on("cpu", width, count), steps, "cpu")
     return problems
 
@@ -296,8 +300,9 @@ def test_best_element_of_a_nested_group(benchmark, blocks, units, start):
 
 
 @on_devices
-def test_step_of_ste_mm(benchmark, device):
-    models, spec = models_on(device, WIDTH, COUNT)
+@pytest.mark.parametrize("count", [3, COUNT, 10])
+def test_step_of_ste_mm(benchmark, device, count):
+    models, spec = models_on(device, WIDTH, count)
     compare(
         benchmark,
         lambda: float(np.mean(our_steps(models, spec, FIRST + STEPS, device)[FIRST:])),
@@ -305,7 +310,7 @@ def test_step_of_ste_mm(benchmark, device):
         rounds=2,
         unit="s a step",
         title="STE-MM step",
-        inputs=f"MLP 3 x {WIDTH}, N = {COUNT}, mean of steps {FIRST + 1}-{FIRST + STEPS}, {device}",
+        inputs=f"MLP 3 x {WIDTH}, N = {count}, mean of steps {FIRST + 1}-{FIRST + STEPS}, {device}",
         device=device,
     )
 
@@ -507,8 +512,8 @@ def test_sweep_of_a_convolutional_network(benchmark, monkeypatch, name, make, gr
 # (e) growth with N and with the width
 
 
-GROWTH = [("N", count, count, 256) for count in (2, 4, 8, 16)]
-GROWTH += [("width", width, 3, width) for width in (128, 256, 512, 1024, 2048)]
+GROWTH = [("N", count, count, 256) for count in (2, 4, 8, 16, 32)]
+GROWTH += [("width", width, 3, width) for width in (128, 256, 512, 1024, 2048, 4096)]
 
 
 @on_devices
@@ -530,6 +535,28 @@ def test_growth_of_a_step(benchmark, device, against, value, count, width):
     else:
         seconds = benchmark.pedantic(our_steps, (models, spec, first + steps, device), rounds=1)
         note(benchmark, ours=float(np.mean(seconds[first:])), inputs=inputs, **facts)
+
+
+@pytest.mark.parametrize("width", [32, 64, 128, 256])
+@pytest.mark.parametrize("form", ["ordinary", "canonical"])
+def test_growth_of_a_step_of_transformers(benchmark, form, width):
+    """The groups of an ordinary one are nested, heads and their coordinates; a canonical one's stream is orthogonal."""
+    network = {"name": "vit", "form": form, "patch": 2, "width": width, "heads": 4, "depth": 2, "hidden": 2 * width}
+    settings = {"optimizer": "adamw", "lr": 0.001, "weight_decay": 0.001, "batch": 128, "epochs": 1}
+    models = train(network, digits_on("cpu"), settings, range(3), root=0)[0]
+    models = canonical_models(models) if form == "canonical" else models
+    spec = trace(models.network, models.example_input)
+    assert {group.kind for group in spec.groups} >= {"nested" if form == "ordinary" else "orthogonal"}
+    seconds = benchmark.pedantic(our_steps, (models, spec, 4, "cpu"), rounds=1)
+    note(
+        benchmark,
+        ours=float(np.mean(seconds[1:])),
+        unit="s a step",
+        against=f"width, {form} ViT",
+        value=width,
+        device="cpu",
+        inputs=f"ViT of 2 blocks, 4 heads, {form} form, width {width}, N = 3, mean of steps 2-4, cpu",
+    )
 
 
 # memory

@@ -1,6 +1,7 @@
 """Arithmetic of parameters, by hand and in float64."""
 
 import math
+import weakref
 
 import torch
 from networks_for_tests import stream
@@ -30,6 +31,20 @@ def test_a_combination_is_the_weighted_sum_and_leaves_its_parts_alone():
     expected = 0.5 * flat(one(VALUES, 0)) + 0.25 * flat(one(VALUES, 1)) - 2 * flat(one(VALUES, 2))
     torch.testing.assert_close(flat(found), expected, rtol=1e-6, atol=1e-6)
     assert all(torch.equal(tensor, before[name]) for name, tensor in VALUES.items())
+
+
+def test_a_combination_holds_one_part_at_a_time():
+    made = []
+
+    def part(number):
+        if made:
+            assert made[-1]() is None
+        parameters = {name: number * tensor for name, tensor in one(VALUES, 0).items()}
+        made.append(weakref.ref(parameters["weight"]))
+        return parameters
+
+    combine((1.0, part(number)) for number in range(4))
+    assert len(made) == 4
 
 
 def test_products_are_over_the_tensors_of_the_first_in_float64_unless_told_otherwise():

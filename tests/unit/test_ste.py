@@ -16,12 +16,14 @@ from networks_for_tests import (
     trained_mlps,
 )
 from scipy import stats
+from scipy.optimize import linear_sum_assignment
 from torch import nn
 from torch.nn import functional as F
 from torch.optim.adam import adam
 
 from onebasin.data import Data, Split, batches
 from onebasin.matching import latents
+from onebasin.matching.cost import Costs
 from onebasin.matching.latents import Latents, gradient_at
 from onebasin.matching.naive import naive
 from onebasin.matching.ste import ste
@@ -41,6 +43,30 @@ SEARCHES = {"ste": ste, "ste_mm": ste_mm}
 
 def run(method, models, data, settings=SETTINGS, key=0):
     return SEARCHES[method](models, spec_of(models), data, settings, stream("search", key))
+
+
+# every step of a search
+
+
+@pytest.mark.parametrize("method", SEARCHES)
+def test_every_assignment_of_a_search_is_optimal_for_the_full_costs(method, monkeypatch):
+    """Warm starts, kept costs and what is mended change the work alone: SciPy, from nothing, finds no better one."""
+    models, best, problems = trained_mlps(count=3, width=24, depth=3, epochs=2), Matcher.best, []
+
+    def checked(self, group, gathered, present, *others):
+        _, rows, unknown = others
+        new, improved = best(self, group, gathered, present, *others)
+        fresh = Costs(gathered.target, gathered.source, self.spec, ()).of(group, present, rows, unknown).double()
+        for cost, element, old, better in zip(fresh.numpy(), new, present[group.name][rows], improved, strict=True):
+            values = [cost[np.arange(group.size), chosen.numpy()].sum() for chosen in (element, old)]
+            least = cost[linear_sum_assignment(cost)].sum()
+            assert values[1 - better] == pytest.approx(least, rel=1e-6)
+        problems.append(rows)
+        return new, improved
+
+    monkeypatch.setattr(Matcher, "best", checked)
+    run(method, models, few_digits(100), DIGITS)
+    assert len(problems) > 2 * 3 * 6  # models, groups, steps: they are solved again where neighbours changed
 
 
 # gradients

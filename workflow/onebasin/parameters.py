@@ -67,6 +67,7 @@ def combine(parts: Iterable[tuple[float, Mapping[str, Tensor]]]) -> Parameters:
                 total[name].add_(tensor, alpha=weight)
             else:
                 total[name] = weight * tensor
+        del parameters  # before the next ones are made
     return total
 
 

@@ -1,9 +1,10 @@
 """Matrix products on the CPU by the library that is fastest there.
 
 torch multiplies float32 matrices with MKL, which keeps to 256-bit instructions on AMD's processors; oneDNN, which torch
-takes for convolutions, uses what the processor has. Measured on one core with AVX-512, 512 x 512: on an AMD EPYC MKL
-100 GFLOP/s and oneDNN 230; on an Intel Xeon both 150, but oneDNN copies a transposed matrix first and makes a new one
-of every sum, which costs a search 15 % of its time. So oneDNN multiplies on AMD's processors, and there only float32.
+takes for convolutions, uses what the processor has. Measured on one core, 512 x 512: on an AMD EPYC with AVX-512 MKL
+100 GFLOP/s and oneDNN 230; on one without it both 85, on an Intel Xeon both 150, but oneDNN copies a transposed matrix
+first and makes a new one of every sum, which costs a search 15 % of its time. So oneDNN multiplies on AMD's processors,
+in searches on those with AVX-512 alone (a network's passes take as long with either), and only float32.
 """
 
 import functools
@@ -25,7 +26,7 @@ def add_product(total: Tensor | None, left: Tensor, right: Tensor) -> Tensor:
 
     What is in `total` may be overwritten; no gradient passes.
     """
-    if left.shape[2] < NARROW or not _by_onednn(left, right):
+    if left.shape[2] < NARROW or not (_has_avx512() and _by_onednn(left, right)):
         return torch.bmm(left, right.mT) if total is None else total.baddbmm_(left, right.mT)
     sums = [None] * len(left) if total is None else total
     found = [_product(a, b, c) for a, b, c in zip(left, right, sums, strict=True)]
@@ -93,8 +94,16 @@ def _by_onednn(*tensors: Tensor) -> bool:
 
 @functools.cache
 def _onednn_is_faster() -> bool:
-    try:
-        amd = "AuthenticAMD" in Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    except OSError:  # not Linux
-        return False
+    amd = "AuthenticAMD" in _processor()
     return amd and torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+
+
+@functools.cache
+def _has_avx512() -> bool:
+    return "avx512f" in _processor()
+
+
+def _processor() -> str:
+    """What the system says of the processor; nothing where it is not Linux."""
+    path = Path("/proc/cpuinfo")
+    return path.read_text(encoding="utf-8") if path.is_file() else ""

@@ -24,7 +24,6 @@ from onebasin.symmetry.kinds import kind_of
 from onebasin.symmetry.spec import Axis, Group, Spec
 
 MOST_MENDED = 0.5  # of a neighbour's units; beyond, gathering them costs about what the whole product does
-MENDED_AT_ONCE = 64  # their number is rounded up to a multiple: a product of a new size has to be planned first
 KEPT_SHARE = 1.5  # times the memory of one model may hold costs that are kept
 
 
@@ -145,7 +144,7 @@ class Costs:
     def __init__(
         self, target: Mapping[str, Tensor], source: Mapping[str, Tensor], spec: Spec, kept: Container[str]
     ) -> None:
-        self._target, self._source, self._spec, self._kept = target, source, spec, kept
+        self.target, self.source, self._spec, self._kept = target, source, spec, kept
         self._costs: dict[str, Tensor] = {}
         self._seen: dict[str, dict[str, Tensor]] = {}  # the neighbours' permutations that the costs are for
 
@@ -167,7 +166,7 @@ class Costs:
             return costs
         for model in models:
             self._mend(group, elements, model)
-        return _rows(self._costs[group.name], models)
+        return rows_of(self._costs[group.name], models)
 
     def agreement(self, group: Group, elements: Mapping[str, Tensor], models: Sequence[int]) -> Tensor:
         """`agreement` `[m]` of m of the k models, given the present permutations `[k, n]`."""
@@ -177,13 +176,13 @@ class Costs:
         self, group: Group, axis: Axis, elements: Mapping[str, Tensor], models: Sequence[int]
     ) -> tuple[Tensor, Tensor] | None:
         """`both_units` `[m, n, rest]` of m of the k models; None where the axis is of no weights."""
-        if axis.tensor not in self._target:
+        if axis.tensor not in self.target:
             return None
         return both_units(*self._part(elements, models), group, axis)
 
     def known(self, group: Group, unknown: Container[str]) -> Sequence[Axis]:
         """`known_axes` of the weights that there are."""
-        return known_axes(group, self._spec, self._target, unknown)
+        return known_axes(group, self._spec, self.target, unknown)
 
     def _fresh(
         self, group: Group, elements: Mapping[str, Tensor], models: Sequence[int], unknown: Container[str] = ()
@@ -194,8 +193,8 @@ class Costs:
         self, elements: Mapping[str, Tensor], models: Sequence[int]
     ) -> tuple[dict[str, Tensor], dict[str, Tensor], Spec, dict[str, Tensor]]:
         target, source, own = (
-            {name: _rows(tensor, models) for name, tensor in stack.items()}
-            for stack in (self._target, self._source, elements)
+            {name: rows_of(tensor, models) for name, tensor in stack.items()}
+            for stack in (self.target, self.source, elements)
         )
         return target, source, self._spec, own
 
@@ -208,7 +207,7 @@ class Costs:
         else:
             for axis in group.axes:
                 for other, parts in self._spec.axes_of(axis.tensor).items():
-                    if other != axis.axis and axis.tensor in self._target:
+                    if other != axis.axis and axis.tensor in self.target:
                         for part, neighbour in parts:
                             if counts[neighbour.name]:
                                 self._mend_axis(group, axis, part, neighbour, elements, model)
@@ -225,15 +224,13 @@ class Costs:
         model: int,
     ) -> None:
         """Add what `part`, another axis of the tensor, contributes where its permutation changed."""
-        target, source = (stack[axis.tensor][model] for stack in (self._target, self._source))
+        target, source = (stack[axis.tensor][model] for stack in (self.target, self.source))
         span = neighbour.span(part.family)
         present, seen = (
             known[neighbour.name][model][span] - span.start for known in (elements, self._seen[group.name])
         )
-        moved = present != seen
-        count = min(len(moved), -int(moved.sum()) % MENDED_AT_ONCE + int(moved.sum()))
-        units = torch.argsort(moved, descending=True, stable=True)[:count]  # beyond those that moved: changes of 0
-        places = part.places(neighbour, moved.device)
+        units = (present != seen).nonzero()[:, 0]
+        places = part.places(neighbour, units.device)
         new, old = present[units], seen[units]
         ours = target.index_select(part.axis, places[:, units].flatten())
         # the old minus the new, as the costs are -G
@@ -241,9 +238,7 @@ class Costs:
         theirs -= source.index_select(part.axis, places[:, new].flatten())
         own = group.span(axis.family)
         costs = self._costs[group.name][model : model + 1, own, own]
-        mended = add_product(costs, units_of(ours[None], axis, group), units_of(theirs[None], axis, group))
-        if mended.data_ptr() != costs.data_ptr():  # not every product adds in place
-            costs.copy_(mended)
+        costs.baddbmm_(units_of(ours[None], axis, group), units_of(theirs[None], axis, group).mT)
 
 
 def kept_groups(stack: Mapping[str, Tensor], spec: Spec, at_once: int) -> set[str]:
@@ -289,8 +284,11 @@ def _permute_others(stack: Tensor, axis: Axis, spec: Spec, elements: Mapping[str
     return permuted[0][None] if len(permuted) == 1 else torch.stack(permuted)
 
 
-def _rows(stack: Tensor, models: Sequence[int]) -> Tensor:
-    """The rows of the chosen models; a view, not a copy, where it is all of them or one."""
+def rows_of(stack: Tensor, models: Sequence[int]) -> Tensor:
+    """The rows of the chosen models; a view, not a copy, where they follow one another."""
     if len(models) == len(stack):
         return stack
-    return stack[models[0]][None] if len(models) == 1 else stack[list(models)]
+    first, count = models[0], len(models)
+    if all(model == first + number for number, model in enumerate(models)):
+        return stack.narrow(0, first, count)
+    return stack[list(models)]

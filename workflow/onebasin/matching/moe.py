@@ -21,7 +21,7 @@ from torch import Tensor
 
 from onebasin.data import Data
 from onebasin.machine.devices import to_host
-from onebasin.matching.cost import Costs
+from onebasin.matching.cost import Costs, rows_of
 from onebasin.matching.weight import Matcher, match_to_others
 from onebasin.models.stack import Models
 from onebasin.symmetry.alignment import Alignment
@@ -53,14 +53,14 @@ class TwoSteps(Matcher):
         group: Group,
         gathered: Costs,
         present: Mapping[str, Tensor],
-        models: np.ndarray,
+        models: Sequence[int],
         rows: Sequence[int],
         unknown: Container[str],
     ) -> tuple[Tensor, np.ndarray]:
         """As `Matcher.best`; of nested groups by the two steps, with all that there is."""
         if not group.inner:
             return super().best(group, gathered, present, models, rows, unknown)
-        old = present[group.name][torch.tensor(rows)].cpu().numpy()
+        old = rows_of(present[group.name], rows).cpu().numpy()
         costs = to_host(gathered.of(group, present, rows)).numpy()
         new = []
         solver = self._solvers[group.name]

@@ -52,8 +52,9 @@ def ste_mm(
                 matcher.match(latents.stack, source, range(count - 1))
                 weights = convex_weights(count, settings["weights"], generator).tolist()
                 everyone = itertools.chain([first], permuted(source, spec, matcher.elements))
-                combination = combine(zip(weights, everyone, strict=True))
-                latents.step(gradient_at(models.network, combination, batch), weights[1:])
+                gradient = gradient_at(models.network, combine((own, next(everyone)) for own in weights), batch)
+                latents.step(gradient, weights[1:])
+                del gradient  # room for the costs of the next matching
                 steps += 1
     return Alignment(with_reference(spec, matcher.elements), matcher.work(steps))
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from onebasin.data import Data
-from onebasin.matching.cost import Costs, kept_groups
+from onebasin.matching.cost import Costs, kept_groups, rows_of
 from onebasin.models.stack import Models
 from onebasin.parameters import Parameters, combine, one, some
 from onebasin.progress import track
@@ -80,25 +80,25 @@ class Matcher:
         target, source = (self.spec.join(stack, leading=1) for stack in (target, source))
         seed = draw_seed(self._generator)  # one a call: what a model gets does not depend on how long others take
         on_cpu = next(iter(target.values())).device.type == "cpu"
-        at_once = min(len(models), torch.get_num_threads()) if on_cpu else len(models)
+        together = 1 if on_cpu else len(models)
         if self._kept is None:
-            self._kept = kept_groups(source, self.spec, at_once)
+            self._kept = kept_groups(source, self.spec, together)
         changed = False
-        for part in self._parts(models, at_once):
+        for part in self._parts(models, together):
             changed |= self._sweep(some(target, part), some(source, part), models[part], seed)
         return changed
 
-    def _parts(self, models: Sequence[int], at_once: int) -> list[slice]:
+    def _parts(self, models: Sequence[int], together: int) -> list[slice]:
         """The models that are swept together, those in their first sweep apart. No model depends on its company.
 
-        On a CPU as many as there are threads to solve their problems, so that the costs of a few are in memory;
-        elsewhere all, for large products.
+        On a CPU each alone, so that the costs of one are in memory: its products fill the cores. Elsewhere all, for
+        large products.
         """
         parts: list[slice] = []
         for row, model in enumerate(models):
             last = parts[-1] if parts else slice(0, 0)
             alike = self._in_signal_order[model] == self._in_signal_order[models[last.start]]
-            if parts and alike and row - last.start < at_once:
+            if parts and alike and row - last.start < together:
                 parts[-1] = slice(last.start, row + 1)
             else:
                 parts.append(slice(row, row + 1))
@@ -106,28 +106,30 @@ class Matcher:
 
     def _sweep(self, target: Parameters, source: Parameters, models: Sequence[int], seed: int) -> bool:
         order = torch.Generator().manual_seed(seed)
-        rows = np.asarray(models)
-        stale = np.ones((len(models), len(self.spec.groups)), dtype=bool)
+        groups = self.spec.groups
+        stale = [set(range(len(groups))) for _ in models]  # positions, of each model
         costs = Costs(target, source, self.spec, self._kept or ())
         changed_at_all = False
         for _ in range(self.max_sweeps):
-            positions = torch.randperm(len(self.spec.groups), generator=order).tolist()
+            positions = torch.randperm(len(groups), generator=order).tolist()
             unknown: set[str] = set()
-            if self._in_signal_order[rows].any():
+            if self._in_signal_order[list(models)].any():
                 positions = sorted(positions)
-                self._in_signal_order[rows] = False
+                self._in_signal_order[list(models)] = False
                 unknown = set(self._neighbours) if self._by_known_ones else set()
             for position in positions:
-                group = self.spec.groups[position]
-                todo = np.flatnonzero(stale[:, position])
-                if not len(todo):
+                group = groups[position]
+                todo = [row for row, own in enumerate(stale) if position in own]
+                if not todo:
                     continue
                 unknown.discard(group.name)
-                changed = todo[self._solve(group, costs, rows, todo, unknown)]
-                stale[todo, position] = bool(unknown)
-                stale[np.ix_(changed, self._neighbours[group.name])] = True
-                changed_at_all |= bool(len(changed))
-            if not stale.any():
+                changed = self._solve(group, costs, models, todo, unknown)
+                for row in todo if not unknown else ():
+                    stale[row].remove(position)
+                for row in changed:
+                    stale[row].update(self._neighbours[group.name])
+                changed_at_all |= bool(changed)
+            if not any(stale):
                 break
         return changed_at_all
 
@@ -146,26 +148,27 @@ class Matcher:
         return {"steps": steps, "assignments": self.assignments, "row_scans": self.row_scans}
 
     def _solve(
-        self, group: Group, gathered: Costs, rows: np.ndarray, todo: np.ndarray, unknown: Container[str]
-    ) -> np.ndarray:
-        """Find the best element of one group for the models `rows[todo]`; a mask of those that improved.
+        self, group: Group, gathered: Costs, models: Sequence[int], todo: Sequence[int], unknown: Container[str]
+    ) -> list[int]:
+        """Find the best element of one group for the models of the rows `todo`; the rows that improved.
 
-        Row i of the costs is model `rows[i]`; what `unknown` groups have to say is left out.
+        Row i of the costs is model `models[i]`; what `unknown` groups have to say is left out.
         """
-        present = {name: element[torch.from_numpy(rows)] for name, element in self.elements.items()}
-        models = rows[todo]
-        new, improved = self.best(group, gathered, present, models, todo.tolist(), unknown)
+        present = {name: rows_of(element, models) for name, element in self.elements.items()}
+        new, improved = self.best(group, gathered, present, [models[row] for row in todo], todo, unknown)
         if improved.any() and not unknown and group.name in self.spec.neighbours(group):
             improved &= self._agrees_more(group, gathered, present, todo, new)
-        self.elements[group.name][models[improved]] = new[improved]
-        return improved
+        changed = [(row, element) for row, element, better in zip(todo, new, improved.tolist(), strict=True) if better]
+        for row, element in changed:
+            self.elements[group.name][models[row]] = element
+        return [row for row, _ in changed]
 
     def best(
         self,
         group: Group,
         gathered: Costs,
         present: Mapping[str, Tensor],
-        models: np.ndarray,
+        models: Sequence[int],
         rows: Sequence[int],
         unknown: Container[str],
     ) -> tuple[Tensor, np.ndarray]:
@@ -177,7 +180,7 @@ class Matcher:
             unknown: groups whose elements say nothing yet.
         """
         costs = self.costs_of(group, gathered, present, rows, unknown)
-        return self._solvers[group.name].best(costs, models.tolist(), present[group.name][torch.tensor(rows)])
+        return self._solvers[group.name].best(costs, models, rows_of(present[group.name], rows))
 
     def costs_of(
         self,
@@ -191,11 +194,11 @@ class Matcher:
         return gathered.of(group, present, rows, unknown)
 
     def _agrees_more(
-        self, group: Group, gathered: Costs, present: Mapping[str, Tensor], todo: np.ndarray, new: Tensor
+        self, group: Group, gathered: Costs, present: Mapping[str, Tensor], todo: Sequence[int], new: Tensor
     ) -> np.ndarray:
         """Whether the new element of a group is better where the costs are a gradient only (`matching.cost`)."""
-        changed = {**present, group.name: present[group.name].index_copy(0, torch.from_numpy(todo).to(new.device), new)}
-        before, after = (gathered.agreement(group, elements, todo.tolist()) for elements in (present, changed))
+        changed = {**present, group.name: present[group.name].index_copy(0, torch.tensor(todo, device=new.device), new)}
+        before, after = (gathered.agreement(group, elements, todo) for elements in (present, changed))
         return (after > before).cpu().numpy()
 
 

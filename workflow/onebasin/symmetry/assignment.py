@@ -209,6 +209,18 @@ def _solve_one(costs, v, previous):  # type: ignore[no-untyped-def]
     return column_of, u, scans
 
 
+@njit(cache=True, nogil=True)
+def _improve(costs, v, previous, old):  # type: ignore[no-untyped-def]
+    """`_solve_one`, and whether what it found costs less than `old`."""
+    columns, _, scans = _solve_one(costs, v, previous)
+    before = after = 0.0
+    for i in range(columns.shape[0]):
+        if columns[i] != old[i]:
+            before += costs[i, old[i]]
+            after += costs[i, columns[i]]
+    return columns, scans, after < before
+
+
 def _first_prices(costs: NDArray, columns: NDArray | None, problem: int) -> NDArray[np.float64]:
     """Column duals [n] to start one problem [n, n] from: `columns`, shifted to start at 0, or zeros (a cold start).
 
@@ -234,6 +246,25 @@ def _checked(name: str, values: NDArray, shape: tuple[int, ...]) -> NDArray:
     if not np.isfinite(values).all():
         raise OnebasinError(f"Assignment: the {name} to start from hold NaN or infinity. Start without them.")
     return values
+
+
+def improve(
+    costs: NDArray, prices: NDArray[np.float64], old: NDArray[np.int64], warm_start: bool
+) -> tuple[NDArray[np.int64], int, bool]:
+    """Solve one problem `[n, n]` exactly, as `solve` does, where an assignment is known.
+
+    prices: `[n]` column duals of the last problem, which become those of this one.
+    old: `[n]`, the assignment that is known.
+    warm_start: start from these duals, and leave the old pairs wherever they are still tight.
+
+    Returns the columns, the row scans, and whether they cost less (in float64) than the old ones; of equals not.
+    Raises OnebasinError for costs that are not finite.
+    """
+    costs = np.ascontiguousarray(costs)
+    v = _first_prices(costs, prices if warm_start else None, 0)
+    columns, scans, better = _improve(costs, v, old if warm_start else np.full(len(old), -1), old)
+    prices[:] = v
+    return columns, scans, better
 
 
 def solve(costs: NDArray, start: Duals | None = None, previous: NDArray | None = None, threads: int = 1) -> Assignments:

@@ -1,6 +1,7 @@
 """Permutations of units: index vectors `p` `[n]` int64, by which new unit i takes the place of old unit `p[i]`."""
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
@@ -72,30 +73,29 @@ class PermutationSolver:
     """The assignment of largest gain, started from the dual variables of the one before (`symmetry.assignment`)."""
 
     def __init__(self, models: int, group: Group, warm_start: bool, from_zero: bool) -> None:
-        # here, because what permutes without searching starts a second sooner without Numba
-        from onebasin.symmetry.assignment import Duals
-
         self.solved = self.row_scans = 0
         self._warm_start = warm_start
-        self._known = np.full(models, from_zero)
-        self._duals = Duals(*(np.zeros((models, group.size)) for _ in range(2)))
+        self._prices = np.zeros((models, group.size))
 
     def best(self, costs: Tensor, models: Sequence[int], old: Tensor) -> tuple[Tensor, np.ndarray]:
         """As `kinds.Solver.best`; equal costs do not count as better."""
-        from onebasin.symmetry.assignment import Duals, solve
+        # here, because what permutes without searching starts a second sooner without Numba
+        from onebasin.symmetry.assignment import improve
 
-        rows, numbers, before = np.asarray(models), to_host(costs).numpy(), old.cpu().numpy()
-        start = None
-        if self._warm_start and self._known[rows].all():
-            start = Duals(self._duals.rows[rows], self._duals.columns[rows])
-        threads = torch.get_num_threads() if costs.shape[1] >= POOLED_SIZE else 1
-        found = solve(numbers, start, before if self._warm_start else None, threads=threads)
-        self.solved += len(rows)
-        self.row_scans += int(found.row_scans.sum())
-        self._duals.rows[rows], self._duals.columns[rows] = found.duals.rows, found.duals.columns
-        self._known[rows] = True
-        improved = total(numbers, found.columns) < total(numbers, before)  # not <=: ties must not keep a search going
-        return torch.from_numpy(found.columns).to(old.device), improved
+        numbers, before = to_host(costs).numpy(), old.cpu().numpy()
+
+        def solve(row: int) -> tuple[np.ndarray, int, bool]:
+            return improve(numbers[row], self._prices[models[row]], before[row], self._warm_start)
+
+        if len(numbers) == 1 or costs.shape[1] < POOLED_SIZE:  # a pool costs more than a small warm solve
+            found = [solve(row) for row in range(len(numbers))]
+        else:
+            with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+                found = list(pool.map(solve, range(len(numbers))))
+        columns, scans, better = zip(*found, strict=True)
+        self.solved += len(found)
+        self.row_scans += sum(scans)
+        return torch.from_numpy(np.stack(columns)).to(old.device), np.array(better)
 
 
 def total(costs: np.ndarray, columns: np.ndarray) -> np.ndarray:
