@@ -4,16 +4,16 @@
 Every benchmark stores its figures under `extra_info`: `ours` and `textbook` in the unit named there, `ratio`, `inputs`.
 The textbook runs between our rounds, so that what else the machine does falls on both.
 
-Where a step of STE-MM goes (MLP 3 x 512, N = 5, an Intel Xeon, two cores; `test_parts_of_a_step`, to be updated from
-search.md):
+Where a step of STE-MM goes (MLP 3 x 512, N = 5, two cores of an AMD EPYC without AVX-512 that others shared;
+`test_parts_of_a_step`, to be updated from search.md):
 
-    cost products             39 ms  57 %   (6.9 GFLOP: 26 ms at this machine's 269 GFLOP/s; the rest is gathering)
-    assignments               12 ms  18 %   (about 24 problems, each on one thread)
-    loss and gradient          5 ms   7 %
-    permuting, combining       4 ms   5 %
-    Adam over the targets      3 ms   4 %
-    rest                       6 ms   8 %
-    together                  68 ms         1.8 times the floor of products and assignments
+    cost products             62 ms  54 %   (4.6 GFLOP: 41 ms at this machine's 113 GFLOP/s; the rest is gathering)
+    assignments               23 ms  20 %   (about 21 problems, each on one thread)
+    loss and gradient         13 ms  11 %
+    permuting, combining       5 ms   5 %
+    Adam over the targets      4 ms   3 %
+    rest                       7 ms   6 %
+    together                 115 ms         1.8 times the floor of products and assignments
 """
 
 import functools
