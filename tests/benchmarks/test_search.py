@@ -264,7 +264,7 @@ def test_best_element_of_a_nested_group(benchmark, blocks, units, start):
     found = {}
 
     def ours():
-        solver = nested.NestedSolver(1, group, start == "warm", True)
+        solver = nested.NestedSolver(1, group, start == "warm")
         seconds = []
         for own in costs:
             spent, (element, _) = timed(functools.partial(solver.best, torch.from_numpy(own)[None], [0], old))

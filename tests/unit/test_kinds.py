@@ -29,7 +29,7 @@ SIZE = 6
 class SignSolver:
     """Each unit's sign is that of its gain."""
 
-    def __init__(self, models, group, warm_start, from_zero):
+    def __init__(self, models, group, warm_start):
         self.solved = self.row_scans = 0
 
     def best(self, costs, models, old):
@@ -103,7 +103,7 @@ def test_every_kind_keeps_the_laws_of_a_group(kind):
 def test_the_best_element_is_better_than_any_other_drawn(kind):
     gains, group = torch.randn(2, SIZE, SIZE, generator=stream("gains")), Group("g", SIZE, (), kind)
     old = torch.stack([KINDS[kind].identity(group, "cpu")] * 2)
-    best, improved = KINDS[kind].solver(2, group, True, True).best(-gains, np.arange(2), old)
+    best, improved = KINDS[kind].solver(2, group, True).best(-gains, np.arange(2), old)
 
     def gain(model, element):  # <element, gains>: how well a source of the identity would fit
         matrix = KINDS[kind].act(torch.eye(SIZE), 0, [(Axis("", 0), group, element)])

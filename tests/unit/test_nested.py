@@ -134,7 +134,7 @@ def test_what_is_no_element_is_told(wrong):
 @pytest.mark.parametrize("warm", [True, False])
 def test_the_best_element_is_that_of_all(warm):
     group = Group("g", 3, (), "nested", (4,))
-    solver = NESTED.solver(2, group, warm, True)
+    solver = NESTED.solver(2, group, warm)
     old = torch.stack([NESTED.identity(group, "cpu")] * 2)
     everyone = torch.stack([*every_element(group)])
     for step in range(3):
@@ -149,7 +149,7 @@ def test_the_best_element_is_that_of_all(warm):
 
 @pytest.mark.parametrize("group", [SMALL, Group("g", 5, (), "nested", (9,)), Group("g", 4, (), "nested", (1, 6))])
 def test_several_families_and_larger_blocks(group):
-    solver = NESTED.solver(1, group, True, True)
+    solver = NESTED.solver(1, group, True)
     old = NESTED.identity(group, "cpu")[None]
     for step in range(4):
         costs = random_costs(group, 1, step)
@@ -165,7 +165,7 @@ def test_pairs_of_blocks_that_cannot_win_are_not_solved():
     planted = NESTED.random(group, stream("planted"))
     costs = 0.1 * random_costs(group, 1, "noise")
     costs[0, torch.arange(group.units), planted] -= 1
-    solver = NESTED.solver(1, group, True, True)
+    solver = NESTED.solver(1, group, True)
     new, improved = solver.best(costs, [0], NESTED.identity(group, "cpu")[None])
     assert torch.equal(new[0], planted)
     assert improved.all()
@@ -173,7 +173,7 @@ def test_pairs_of_blocks_that_cannot_win_are_not_solved():
 
 
 def test_equal_costs_are_no_better():
-    solver, old = NESTED.solver(1, SMALL, True, True), NESTED.random(SMALL, stream("old"))[None]
+    solver, old = NESTED.solver(1, SMALL, True), NESTED.random(SMALL, stream("old"))[None]
     _, improved = solver.best(torch.zeros(1, SMALL.units, SMALL.units), [0], old)
     assert not improved.any()
 
@@ -181,7 +181,7 @@ def test_equal_costs_are_no_better():
 def test_costs_that_are_no_numbers_are_refused():
     costs = torch.full((1, SMALL.units, SMALL.units), torch.nan)
     with pytest.raises(OnebasinError, match="must be finite"):
-        NESTED.solver(1, SMALL, True, True).best(costs, [0], NESTED.identity(SMALL, "cpu")[None])
+        NESTED.solver(1, SMALL, True).best(costs, [0], NESTED.identity(SMALL, "cpu")[None])
 
 
 @pytest.mark.parametrize(

@@ -52,7 +52,7 @@ def test_two_elements_one_after_the_other_are_one_and_every_element_has_an_inver
 
 def test_the_best_element_is_that_of_procrustes():
     gains = numbers(6, 4, 4)
-    solver = ORTHOGONAL.solver(6, GROUP, True, True)
+    solver = ORTHOGONAL.solver(6, GROUP, True)
     old = torch.stack([ORTHOGONAL.identity(GROUP, "cpu")] * 6)
     found, improved = solver.best(-gains, range(6), old)
     for own, gain in zip(found, gains, strict=True):

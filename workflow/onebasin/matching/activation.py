@@ -56,7 +56,7 @@ class Rounds:
         """`generator` draws the orders of the rounds."""
         kind, device = kind_of(group), correlations.between(0, 1).device
         self.elements = torch.stack([kind.identity(group, device)] * correlations.models)
-        self.solver = kind.solver(correlations.models, group, True, False)
+        self.solver = kind.solver(correlations.models, group, True)
         self._kind, self._group = kind, group
         self._correlations, self._generator = correlations, generator
 

@@ -132,7 +132,7 @@ class FrankWolfe:
 
     def _new_solvers(self) -> dict[str, Solver]:
         count = len(range(self._models)[self._moving])
-        found = {group.name: kind_of(group).solver(count, group, True, False) for group in self._spec.groups}
+        found = {group.name: kind_of(group).solver(count, group, True) for group in self._spec.groups}
         self._used += found.values()
         return found
 

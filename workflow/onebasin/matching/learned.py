@@ -74,7 +74,7 @@ class Learned:
         self._as_matrices = replace(spec, groups=tuple(replace(group, kind="orthogonal") for group in spec.groups))
         others = len(models) - 1
         self._groups = {group.name: group for group in spec.groups}
-        self._solvers = {group.name: kind_of(group).solver(others, group, True, True) for group in spec.groups}
+        self._solvers = {group.name: kind_of(group).solver(others, group, True) for group in spec.groups}
         self._present = {name: element.clone() for name, element in start.items()}
         self._latents = {
             name: element.clone() if name in self._spec.rotated else SCALE * matrix_of(element)

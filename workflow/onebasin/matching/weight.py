@@ -58,7 +58,7 @@ class Matcher:
         self.elements = identity(spec, models, device)
         self._generator = generator
         self._in_signal_order = np.full(models, first_sweep == "signal")
-        self._solvers = {g.name: kind_of(g).solver(models, g, warm_start, True) for g in spec.groups}
+        self._solvers = {g.name: kind_of(g).solver(models, g, warm_start) for g in spec.groups}
         self._kept: set[str] | None = None
         self._by_known_ones = any(group.kind != "permutation" for group in spec.groups)
         self._neighbours = {

@@ -53,9 +53,8 @@ class Kind:
         act: `(tensor, axis, parts)` -> the tensor of one model with elements acting along one axis (`Parts`).
         invert, compose: of elements, or of stacks of them.
         is_element: `(stack, group)` -> whether every entry of a stack is an element.
-        solver: `(models, group, warm_start, from_zero)` -> `Solver`. With `warm_start` a problem starts where the last
-            of the same model ended; `from_zero` says that the first one, too, starts from something: the old element,
-            at no known gains.
+        solver: `(models, group, warm_start)` -> `Solver`. With `warm_start` a problem starts where the last of the same
+            model ended, the first one from the old element.
         moves_units: whether an element is an index vector that puts units elsewhere, one by one.
     """
 
@@ -66,7 +65,7 @@ class Kind:
     invert: Callable[[Tensor], Tensor]
     compose: Callable[[Tensor, Tensor], Tensor]
     is_element: Callable[[Tensor, Group], bool]
-    solver: Callable[[int, Group, bool, bool], Solver]
+    solver: Callable[[int, Group, bool], Solver]
     moves_units: bool = False
 
 

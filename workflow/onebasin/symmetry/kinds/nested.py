@@ -73,7 +73,7 @@ class NestedSolver:
     For N models, n blocks and families of h units each, that is N n^2 h numbers a family beside the costs, N (n h)^2.
     """
 
-    def __init__(self, models: int, group: Group, warm_start: bool, from_zero: bool) -> None:
+    def __init__(self, models: int, group: Group, warm_start: bool) -> None:
         self.solved = self.row_scans = 0
         self._group, self._warm_start = group, warm_start
         self._prices = [np.zeros((models, group.size, group.size, units)) for units in group.inner]

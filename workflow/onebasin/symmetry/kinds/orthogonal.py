@@ -94,7 +94,7 @@ def polar(gains: Tensor, old: Tensor) -> Tensor:
 class OrthogonalSolver:
     """The orthogonal map of largest gain; nothing is remembered, as nothing would make the next time cheaper."""
 
-    def __init__(self, models: int, group: Group, warm_start: bool, from_zero: bool) -> None:
+    def __init__(self, models: int, group: Group, warm_start: bool) -> None:
         self.solved = self.row_scans = 0
 
     def best(self, costs: Tensor, models: Sequence[int], old: Tensor) -> tuple[Tensor, np.ndarray]:

@@ -72,7 +72,7 @@ def is_element(index: Tensor, group: Group) -> bool:
 class PermutationSolver:
     """The assignment of largest gain, started from the dual variables of the one before (`symmetry.assignment`)."""
 
-    def __init__(self, models: int, group: Group, warm_start: bool, from_zero: bool) -> None:
+    def __init__(self, models: int, group: Group, warm_start: bool) -> None:
         self.solved = self.row_scans = 0
         self._warm_start = warm_start
         self._prices = np.zeros((models, group.size))
