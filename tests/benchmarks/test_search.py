@@ -22,6 +22,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -73,14 +74,21 @@ no_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU: torch
 on_devices = pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=no_gpu)])
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _threads():
+@contextmanager
+def as_a_job(threads: int, device: str, nondeterministic: str):
+    """torch within is as every job of the workflow has it."""
     before, filled = torch.get_num_threads(), torch.utils.deterministic.fill_uninitialized_memory
-    prepare_torch(THREADS, "cpu", "warn")  # as every job of the workflow does
+    prepare_torch(threads, device, nondeterministic)
     yield
     torch.utils.deterministic.fill_uninitialized_memory = filled
     torch.set_deterministic_debug_mode("default")
     torch.set_num_threads(before)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _prepared():
+    with as_a_job(THREADS, "cpu", "warn"):
+        yield
 
 
 # inputs

@@ -9,11 +9,10 @@ from dataclasses import replace
 
 import pytest
 import torch
-from test_search import no_gpu, timed
+from test_search import as_a_job, no_gpu, timed
 from torch.utils.flop_counter import FlopCounterMode
 
 from onebasin.data import Data, make_data
-from onebasin.machine.jobs import prepare_torch
 from onebasin.merging.average import merge
 from onebasin.merging.recalibration import Recalibration
 from onebasin.models.running import measure
@@ -46,12 +45,8 @@ pytestmark = no_gpu
 
 @pytest.fixture(autouse=True, scope="module")
 def _deterministic():
-    threads, filled = torch.get_num_threads(), torch.utils.deterministic.fill_uninitialized_memory
-    prepare_torch(THREADS, GPU, "error")
-    yield
-    torch.utils.deterministic.fill_uninitialized_memory = filled
-    torch.set_deterministic_debug_mode("default")
-    torch.set_num_threads(threads)
+    with as_a_job(THREADS, GPU, "error"):
+        yield
 
 
 @functools.cache

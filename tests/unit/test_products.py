@@ -10,7 +10,8 @@ from onebasin.machine.matmul import add_product, fast_linear
 @pytest.fixture(autouse=True, params=["MKL", "oneDNN"])
 def _library(request, monkeypatch):
     """Both ways on any processor, whichever of them is the faster one there."""
-    monkeypatch.setattr(products, "_onednn_is_faster", lambda: request.param == "oneDNN")
+    for question in ("_onednn_is_faster", "_has_avx512"):
+        monkeypatch.setattr(products, question, lambda: request.param == "oneDNN")
 
 
 def stream(key=0):

@@ -48,15 +48,6 @@ def gains(
     Raises:
         OnebasinError: the group acts on complex weights.
     """
-    models = len(elements[group.name])
-    if models > 1 and next(iter(target.values())).device.type == "cpu":
-        # one after the other: a product fills the cores, and only one model's gathered tensors are in memory
-        stacks = [{name: tensor.split(1) for name, tensor in stack.items()} for stack in (target, source, elements)]
-        result = next(iter(target.values())).new_empty(models, group.units, group.units)
-        for model in range(models):
-            one, other, own = ({name: parts[model] for name, parts in stack.items()} for stack in stacks)
-            result[model] = gains(one, other, spec, own, group, unknown)[0]
-        return result
     totals: dict[int, Tensor] = {}
     for axis in known_axes(group, spec, target, unknown):
         if axis.tensor in target:
